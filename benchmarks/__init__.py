@@ -1,0 +1,1 @@
+"""The latency harness, which knows no model."""

@@ -1,0 +1,1 @@
+"""Decoding, frames, preprocessing, the map operator and pictures for people."""

@@ -1,0 +1,1 @@
+"""Splits, loops and resume state of training."""

@@ -1,0 +1,217 @@
+"""Plain values that every layer shares. Imports nothing heavy: numpy only for type checkers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+from edgead.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Decision = Literal["OK", "NG", "ERROR"]
+Resampler = Literal["pillow_bilinear", "opencv_linear"]
+ScoreRule = Literal["max_grid", "max", "top_k_sum", "top_k_mean", "graph"]
+Border = Literal["reflect", "mirror", "nearest"]
+Upsample = Literal["none", "nearest", "bilinear"]
+
+# Value = EDGEAD_PIXEL_* of edgead.h.
+PIXEL_FORMATS: dict[str, int] = {
+    "MONO8": 1,
+    "MONO10": 2,
+    "MONO12": 3,
+    "MONO16": 4,
+    "RGB8": 5,
+    "BGR8": 6,
+    "RGBA8": 7,
+    "BGRA8": 8,
+    "BAYER_RG8": 9,
+    "BAYER_GR8": 10,
+    "BAYER_GB8": 11,
+    "BAYER_BG8": 12,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an engine is compiled for: ``<engine>:<precision>[:device]``."""
+
+    engine: str
+    precision: Precision
+    device: str = "cpu"
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Read ``openvino:fp32`` or ``tensorrt:fp16:gpu0``.
+
+        Raises:
+            UsageError: the text has no precision, or one that edgead does not know.
+        """
+        parts = text.split(":")
+        if len(parts) not in (2, 3) or not all(parts):
+            raise UsageError(
+                f"target {text!r} is not of the form <engine>:<precision>[:device]; write for instance openvino:fp32"
+            )
+        if parts[1] not in get_args(Precision):
+            raise UsageError(
+                f"target {text!r}: precision {parts[1]!r} is unknown; choose one of {', '.join(get_args(Precision))}"
+            )
+        return cls(parts[0], parts[1], *parts[2:])  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        suffix = "" if self.device == "cpu" else f":{self.device}"
+        return f"{self.engine}:{self.precision}{suffix}"
+
+    @property
+    def slug(self) -> str:
+        """The name as a folder name: ``openvino-fp32``."""
+        return str(self).replace(":", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A `Geometry` applied to one frame size: resize to (height, width), keep the window (y, x, h, w)."""
+
+    height: int
+    width: int
+    window: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """How a frame becomes the network's pixels: ROI, resize, centre window.
+
+    Attributes:
+        resampler: which library's bilinear resampling is reproduced, bit for bit.
+        mode: ``exact`` resizes to (height, width); ``shorter_side`` keeps the aspect ratio and makes the
+            shorter side equal to `height` (torchvision's Resize(int)).
+        height: rows after the resize, or the shorter side.
+        width: columns after the resize (equal to `height` for ``shorter_side``).
+        window: (h, w) of the centre window that the network sees; None = everything (``exact`` only).
+        roi: (x, y, w, h) in frame pixels, cut before the resize; None = the whole frame.
+    """
+
+    height: int
+    width: int
+    resampler: Resampler = "pillow_bilinear"
+    mode: Literal["exact", "shorter_side"] = "exact"
+    window: tuple[int, int] | None = None
+    roi: tuple[int, int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode == "shorter_side" and self.window is None:
+            raise UsageError("geometry: shorter_side needs a window, the network's input size is fixed")
+        if self.window is not None and (self.window[0] > self.height or self.window[1] > self.width):
+            raise UsageError(f"geometry: window {self.window} is larger than the resize {self.height}x{self.width}")
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(H, W) that the network sees."""
+        return self.window if self.window is not None else (self.height, self.width)
+
+    def resolve(self, height: int, width: int) -> Resolved:
+        """Sizes for a frame (or ROI) of `height` × `width` pixels, by torchvision's rounding rules."""
+        rows, cols = self.height, self.width
+        if self.mode == "shorter_side":
+            short, long = min(height, width), max(height, width)
+            longer = int(self.height * long / short)
+            rows, cols = (longer, self.height) if height > width else (self.height, longer)
+        h, w = self.input_size
+        return Resolved(rows, cols, (round((rows - h) / 2), round((cols - w) / 2), h, w))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostRecipe:
+    """What happens to the raw map between the engine and the decision (DESIGN §4 «Post»).
+
+    combined = Σ alpha[k]·map[k] (+ gamma, stage ``before``), shape `grid`; operator = zero `pad`, then
+    `upsample` to `output`, then a separable Gaussian (σ = `blur_sigma` output pixels, radius =
+    int(truncate·σ + 0.5), `border` as in scipy.ndimage); + gamma (stage ``after``); then the score rule:
+    ``max_grid`` on the combined grid before the operator, ``max``/``top_k_*`` on the operator's output,
+    ``graph`` = the graph's own image_score.
+    """
+
+    grid: tuple[int, int]
+    output: tuple[int, int]
+    channels: int = 1
+    alpha: tuple[float, ...] = (1.0,)
+    gamma: float = 0.0
+    gamma_stage: Literal["before", "after"] = "before"
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0)  # top, bottom, left, right, in grid cells
+    upsample: Upsample = "bilinear"
+    blur_sigma: float = 0.0
+    blur_truncate: float = 4.0
+    border: Border = "reflect"
+    score_rule: ScoreRule = "max_grid"
+    top_k: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """Decision limits of one target, in the detector's raw units.
+
+    A score ≥ `image` is NG; a map value ≥ `pixel` belongs to a region. `image_median` and `pixel_median` are
+    the medians of held-out good images (of the score, and of each map's maximum) and only scale the display.
+    `method` says how the limits were chosen, on how many images, and how sure that is.
+    """
+
+    image: float
+    pixel: float
+    image_median: float
+    pixel_median: float
+    method: dict[str, object] = field(default_factory=dict)
+
+    def normalise(self, score_raw: float) -> float:
+        """0.5 + 0.5·(raw − t)/(t − median good): 0.5 at the threshold, unclamped."""
+        return 0.5 + 0.5 * (score_raw - self.image) / (self.image - self.image_median)
+
+    @property
+    def display_range(self) -> tuple[float, float]:
+        """Raw map values shown as 0 and 255: normalised 0 and 1, the pixel threshold in the middle."""
+        half = self.pixel - self.pixel_median
+        return self.pixel - half, self.pixel + half
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One connected area (8-connected) of a map at or above the pixel threshold.
+
+    Attributes:
+        box: (x, y, w, h) in pixels.
+        area: pixels at or above the threshold, in the unit of the box.
+        peak: highest raw map value inside.
+    """
+
+    box: tuple[int, int, int, int]
+    area: int
+    peak: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What edgead says of one frame.
+
+    Attributes:
+        score_raw: the detector's units, unbounded, higher = more anomalous.
+        score: normalised, 0.5 at the threshold, unclamped.
+        decision: OK, NG or ERROR.
+        regions: in frame coordinates, highest peak first.
+        anomaly_map: (h, w) float32 raw, at the post operator's resolution.
+        heatmap: (h, w) uint8 for display, the pixel threshold at 127.5.
+        mask: (h, w) uint8, 0 or 255.
+        target: the engine that ran.
+        timings_ms: stage name to milliseconds: preprocess, engine, post.
+    """
+
+    score_raw: float
+    score: float
+    decision: Decision
+    regions: tuple[Region, ...]
+    anomaly_map: npt.NDArray[np.float32]
+    heatmap: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.uint8]
+    target: str
+    timings_ms: dict[str, float]

@@ -1,0 +1,1 @@
+"""Exact algebra: one file per detector."""

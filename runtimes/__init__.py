@@ -1,0 +1,1 @@
+"""Who drives an engine; one file per runtime."""

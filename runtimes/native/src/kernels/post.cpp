@@ -1,0 +1,1 @@
+namespace edgead::EDGEAD_LEVEL {}

@@ -1,0 +1,1 @@
+#include "edgead/edgead.h"

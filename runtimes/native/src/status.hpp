@@ -1,0 +1,24 @@
+#pragma once
+// Status plus a sentence for the caller's buffer. No exception crosses the C boundary.
+
+#include <cstddef>
+
+#include "edgead/edgead.h"
+
+namespace edgead {
+
+// Where a message goes; formatting never allocates.
+struct ErrorSink {
+  char *buf;
+  std::size_t size;
+
+  // Writes the message (printf style) and returns `status`, so that a check is one line: return sink.fail(...).
+  [[gnu::format(printf, 3, 4)]] edgead_status fail(edgead_status status, const char *format, ...) const noexcept;
+};
+
+// Copies the caller's struct of `caller_size` bytes over `*full`, which holds the defaults: an older caller's
+// struct leaves the newer fields alone. False where the size is too small to be any version of the struct.
+bool copy_sized(void *full, std::size_t full_size, const void *given, std::size_t caller_size,
+                std::size_t minimum) noexcept;
+
+}  // namespace edgead
