@@ -1,0 +1,53 @@
+# make quickstart   install into .venv, then train, export, verify, bench and run on real images
+# make test         install with the development extras, run the C++ tests and pytest
+# make check        format, lint, layers, types
+# make format       let ruff mend what it can
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# 2 jobs: a light IPC should survive the build
+export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
+SOURCES := $(shell find edgead exporters runtimes calibration benchmarks -type f \
+	-not -name '*.pyc' -not -path 'benchmarks/suites/*') pyproject.toml constraints.txt README.md
+
+.PHONY: quickstart test check format ctest clean
+.DELETE_ON_ERROR:
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.quickstart: .venv/bin/python $(SOURCES)
+	@echo "installing edgead with its quickstart extras into .venv (a minute or two)"
+	$(PIP) '.[quickstart]'
+	@touch $@
+
+.venv/.dev: .venv/bin/python $(SOURCES)
+	@echo "installing edgead with its development extras into .venv (a minute or two)"
+	$(PIP) '.[dev]'
+	@touch .venv/.quickstart $@
+
+quickstart: .venv/.quickstart
+	$(BIN)/edgead quickstart -o build/quickstart --overwrite
+
+ctest: .venv/.dev
+	$(BIN)/cmake -S runtimes/native -B build/native -DEDGEAD_BUILD_TESTS=ON >/dev/null
+	$(BIN)/cmake --build build/native
+	$(BIN)/ctest --test-dir build/native --output-on-failure
+
+test: ctest
+	$(BIN)/pytest
+
+# The layers and the types are checked on the installed wheel: that is what ships, and only there do the
+# folders stand under their import names. From .venv, so that the source tree does not shadow it.
+check: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	cd .venv && bin/lint-imports --config ../pyproject.toml --no-cache
+	cd .venv && bin/mypy --config-file ../pyproject.toml --no-incremental -p edgead
+
+format: .venv/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf build .venv .pytest_cache .ruff_cache
