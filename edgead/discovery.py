@@ -12,8 +12,8 @@ from edgead.errors import InternalError, UsageError
 def stems(package: str, suffix: str = "") -> tuple[str, ...]:
     """Names of the plug-ins in `package`: modules without a leading underscore, ending in `suffix`.
 
-    ``stems("edgead.runtimes", "_runtime")`` gives ``("null", "openvino", …)``. Importing `package` itself must
-    be cheap; its modules are not imported.
+    ``stems("edgead.runtimes", "_runtime")`` gives ``("null", "openvino", …)``. Importing `package` itself
+    must be cheap; its modules are not imported.
 
     Raises:
         InternalError: two files claim the same name.

@@ -53,11 +53,13 @@ class Target:
         parts = text.split(":")
         if len(parts) not in (2, 3) or not all(parts):
             raise UsageError(
-                f"target {text!r} is not of the form <engine>:<precision>[:device]; write for instance openvino:fp32"
+                f"target {text!r} is not of the form <engine>:<precision>[:device]; "
+                "write for instance openvino:fp32"
             )
-        if parts[1] not in get_args(Precision):
+        precisions = get_args(Precision)
+        if parts[1] not in precisions:
             raise UsageError(
-                f"target {text!r}: precision {parts[1]!r} is unknown; choose one of {', '.join(get_args(Precision))}"
+                f"target {text!r}: precision {parts[1]!r} is unknown; choose one of {', '.join(precisions)}"
             )
         return cls(parts[0], parts[1], *parts[2:])  # type: ignore[arg-type]
 
@@ -105,7 +107,9 @@ class Geometry:
         if self.mode == "shorter_side" and self.window is None:
             raise UsageError("geometry: shorter_side needs a window, the network's input size is fixed")
         if self.window is not None and (self.window[0] > self.height or self.window[1] > self.width):
-            raise UsageError(f"geometry: window {self.window} is larger than the resize {self.height}x{self.width}")
+            raise UsageError(
+                f"geometry: window {self.window} is larger than the resize {self.height}x{self.width}"
+            )
 
     @property
     def input_size(self) -> tuple[int, int]:

@@ -102,7 +102,8 @@ class Runtime(ABC):
         """
         if image.shape != self.input_shape or image.dtype.name != "uint8" or not image.flags.c_contiguous:
             raise InternalError(
-                f"{type(self).__name__} wants contiguous uint8 {self.input_shape}, got {image.dtype} {image.shape}"
+                f"{type(self).__name__} wants contiguous uint8 {self.input_shape}, "
+                f"got {image.dtype} {image.shape}"
             )
         return self.infer_impl(image)
 

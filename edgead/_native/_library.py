@@ -52,7 +52,9 @@ def library() -> ctypes.CDLL:
     lib.edgead_abi_version.restype = ctypes.c_uint32
     found = lib.edgead_abi_version()
     if found != ABI_VERSION:
-        raise RuntimeMissingError(f"{path} has ABI {found}, this package needs {ABI_VERSION}; reinstall edgead")
+        raise RuntimeMissingError(
+            f"{path} has ABI {found}, this package needs {ABI_VERSION}; reinstall edgead"
+        )
     lib.edgead_version_string.restype = ctypes.c_char_p
     lib.edgead_status_string.restype = ctypes.c_char_p
     lib.edgead_status_string.argtypes = [ctypes.c_int32]

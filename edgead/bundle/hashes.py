@@ -1,4 +1,4 @@
-"""Content hashes: the one place that says how edgead writes them down, ``sha256:<64 lower-case hex digits>``."""
+"""Content hashes: the one place that says how edgead writes them, ``sha256:<64 lower-case hex digits>``."""
 
 from __future__ import annotations
 
