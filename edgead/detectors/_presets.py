@@ -1,0 +1,47 @@
+"""The presets: literal values, so that the command line reads them without importing torch.
+
+A name is a detector's file stem or a variant of one; `config` is what the detector's `from_config` takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "simplenet": {
+        "detector": "simplenet",
+        "summary": "light: EfficientNet-Lite0 at strides 8 and 16, 256×256; weights come with pip",
+        "config": {
+            "backbone": "efficientnet_lite0",
+            "taps": ["stage3", "stage5"],
+            "tap_dim": 336,
+            "embedding_dim": 672,
+            "hidden_dim": 512,
+            "geometry": {"height": 256, "width": 256},
+        },
+    },
+    "simplenet_resnet18": {
+        "detector": "simplenet",
+        "summary": "ResNet-18 at strides 8 and 16, 256×256",
+        "config": {
+            "backbone": "resnet18",
+            "taps": ["layer2", "layer3"],
+            "tap_dim": 384,
+            "embedding_dim": 384,
+            "hidden_dim": 384,
+            "geometry": {"height": 256, "width": 256},
+        },
+    },
+    "simplenet_wrn50": {
+        "detector": "simplenet",
+        "summary": "the paper's configuration: Wide ResNet-50-2, shorter side 329, centre 288×288",
+        "config": {
+            "backbone": "wide_resnet50_2",
+            "taps": ["layer2", "layer3"],
+            "tap_dim": 1536,
+            "embedding_dim": 1536,
+            "hidden_dim": 1024,
+            "geometry": {"height": 329, "width": 329, "mode": "shorter_side", "window": [288, 288]},
+        },
+    },
+}
