@@ -1,0 +1,143 @@
+"""What this machine can run, found by loading it rather than by asking a package list."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import TypedDict
+
+from edgead import __version__
+from edgead.errors import EdgeadError
+
+
+class RuntimeState(TypedDict):
+    """One engine: `why` says what is missing and what to type."""
+
+    available: bool
+    why: str
+    version: str
+
+
+class CpuState(TypedDict):
+    """The processor; `flags` are those of its instruction sets that matter for speed here."""
+
+    model: str
+    architecture: str
+    usable_cores: int
+    flags: list[str]
+
+
+class GpuState(TypedDict):
+    """NVIDIA GPUs that the driver reports."""
+
+    available: bool
+    why: str
+    names: list[str]
+
+
+class LibraryState(TypedDict):
+    """libedgead: `kernels` is the instruction set that its pixel and map kernels run with here."""
+
+    loaded: bool
+    why: str
+    version: str
+    kernels: str
+
+
+class DoctorReport(TypedDict):
+    """What `edgead doctor --json` prints."""
+
+    edgead: str
+    python: str
+    runtimes: dict[str, RuntimeState]
+    libedgead: LibraryState
+    cpu: CpuState
+    gpu: GpuState
+
+
+_SPEED_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd")
+
+
+def doctor() -> DoctorReport:
+    """Look at this machine. Never raises for something that is missing: that is the report."""
+    return {
+        "edgead": __version__,
+        "python": platform.python_version(),
+        "runtimes": {
+            "native": _missing("not in this version: Python drives the engines, libedgead does the pixels"),
+            "openvino": _package("openvino", "openvino"),
+            "onnxruntime": _package("onnxruntime", ""),
+            "tensorrt": _missing("not in this version: use openvino or onnxruntime"),
+            "torch": _package("torch", "train"),
+        },
+        "libedgead": _library(),
+        "cpu": _cpu(),
+        "gpu": _gpu(),
+    }
+
+
+def _missing(why: str) -> RuntimeState:
+    return {"available": False, "why": why, "version": ""}
+
+
+def _package(name: str, extra: str) -> RuntimeState:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            return _missing(f"not installed; type: pip install 'edgead{f'[{extra}]' if extra else ''}'")
+        return _missing(f"installed but broken: {error}")
+    except (ImportError, OSError) as error:
+        return _missing(f"installed but cannot be loaded: {error}")
+    return {"available": True, "why": "", "version": importlib.metadata.version(name)}
+
+
+def _library() -> LibraryState:
+    from edgead._native._library import kernel_name, library
+
+    try:
+        version: bytes = library().edgead_version_string()
+        return {"loaded": True, "why": "", "version": version.decode(), "kernels": kernel_name()}
+    except EdgeadError as error:
+        return {"loaded": False, "why": str(error), "version": "", "kernels": ""}
+
+
+def _cpu() -> CpuState:
+    model, flags = platform.processor() or platform.machine(), set[str]()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                model = value.strip()
+            elif key.strip() in ("flags", "Features"):
+                flags = set(value.split())
+    return {
+        "model": model,
+        "architecture": platform.machine(),
+        "usable_cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
+        "flags": [flag for flag in _SPEED_FLAGS if flag in flags],
+    }
+
+
+def _gpu() -> GpuState:
+    try:
+        found = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.split("\n")
+    except FileNotFoundError:
+        return {"available": False, "why": "no NVIDIA driver here (nvidia-smi is missing)", "names": []}
+    except (subprocess.SubprocessError, OSError) as error:
+        return {"available": False, "why": f"nvidia-smi fails: {error}", "names": []}
+    names = [line.strip() for line in found if line.strip()]
+    return {"available": bool(names), "why": "" if names else "the driver reports no GPU", "names": names}
