@@ -1,0 +1,40 @@
+"""Engine names to runtimes: every ``*_runtime.py`` of this folder whose class says which engine it drives."""
+
+from __future__ import annotations
+
+import inspect
+
+from edgead.discovery import load, stems
+from edgead.errors import InternalError, UsageError
+from edgead.runtimes._base import Availability, Runtime
+
+_PACKAGE, _SUFFIX = "edgead.runtimes", "_runtime"
+
+
+def _classes() -> dict[str, type[Runtime]]:
+    found: dict[str, type[Runtime]] = {}
+    for stem in stems(_PACKAGE, _SUFFIX):
+        module = load(_PACKAGE, stem, _SUFFIX, "runtime")
+        for _, member in inspect.getmembers(module, inspect.isclass):
+            if issubclass(member, Runtime) and member.__module__ == module.__name__:
+                if member.engine in found:
+                    raise InternalError(f"two runtimes claim the engine {member.engine!r}")
+                found[member.engine] = member
+    return found
+
+
+def engines() -> dict[str, Availability]:
+    """Every engine that has a runtime, sorted by name, and whether it can run here."""
+    return {name: kind.availability() for name, kind in sorted(_classes().items())}
+
+
+def runtime_for(engine: str) -> Runtime:
+    """A new, unopened runtime for `engine`.
+
+    Raises:
+        UsageError: no runtime drives such an engine.
+    """
+    classes = _classes()
+    if engine not in classes:
+        raise UsageError(f"unknown engine {engine!r}; there is {', '.join(sorted(classes))}")
+    return classes[engine]()

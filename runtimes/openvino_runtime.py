@@ -1,0 +1,120 @@
+"""OpenVINO: runs an IR (model.xml) or an ONNX graph, on the CPU by default, at exactly the asked precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgead.errors import EngineError, RuntimeMissingError
+from edgead.runtimes._base import Availability, RawOutput, Runtime
+from edgead.runtimes._graph import INPUT, MAP, SCORE, check_file, check_input, check_outputs, last_line
+from edgead.types import Target
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_MISSING = "openvino is not installed: pip install 'edgead[openvino]'"
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVINORuntime(Runtime):
+    """Latency-tuned, one stream, static shapes.
+
+    The precision hint is always set: OpenVINO's own default is bf16 on CPUs that have it. Input and output
+    tensors are bound once, so a call copies the image in and nothing out.
+    """
+
+    engine = "openvino"
+    precisions = ("fp32", "bf16")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._request: Any = None
+        self._input: npt.NDArray[np.uint8] | None = None
+        self._output: RawOutput | None = None
+
+    @classmethod
+    def availability(cls) -> Availability:
+        """Whether the openvino package loads."""
+        try:
+            import openvino
+        except ImportError:
+            return Availability(False, _MISSING)
+        except Exception as err:
+            return Availability(False, f"openvino is installed and does not load: {err}")
+        return Availability(True, version=openvino.__version__.split("-")[0])
+
+    def open_impl(self, graph: Path, target: Target, threads: int) -> tuple[int, int, int, int]:
+        """Compile for latency; refuse where the device gives another precision than the asked one."""
+        try:
+            import openvino
+        except ImportError as err:
+            raise RuntimeMissingError(_MISSING) from err
+        check_file(graph)
+        core = openvino.Core()
+        device = _device(core, target)
+        config: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": _HINTS[target.precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+        if threads:
+            config["INFERENCE_NUM_THREADS"] = threads
+        try:
+            model = core.read_model(graph)
+        except Exception as err:
+            raise EngineError(f"OpenVINO cannot read {graph.name}: {last_line(err)}") from err
+        if len(model.inputs) != 1:
+            raise EngineError(f"{graph.name}: {len(model.inputs)} inputs, a graph has one, {INPUT!r}")
+        port = model.input()
+        dims = [size.get_length() if size.is_static else str(size) for size in port.get_partial_shape()]
+        shape = check_input(graph, port.get_any_name(), port.get_element_type().get_type_name(), dims)
+        scored = check_outputs(graph, [output.get_any_name() for output in model.outputs])
+        try:
+            compiled = core.compile_model(model, device, config)
+        except Exception as err:
+            raise EngineError(f"OpenVINO cannot compile {graph.name} for {target}: {last_line(err)}") from err
+        given = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if given != _HINTS[target.precision]:
+            raise EngineError(
+                f"{target}: this {device} would run {given} instead of {target.precision}; choose another target"
+            )
+        self._bind(compiled, shape, scored)
+        return shape
+
+    def _bind(self, compiled: Any, shape: tuple[int, int, int, int], scored: bool) -> None:
+        import numpy as np
+        import openvino
+
+        self._request = compiled.create_infer_request()
+        self._input = np.zeros(shape, np.uint8)
+        self._request.set_tensor(INPUT, openvino.Tensor(self._input, shared_memory=True))
+        outputs: dict[str, npt.NDArray[np.float32]] = {}
+        for name in (MAP, SCORE) if scored else (MAP,):
+            outputs[name] = np.zeros(tuple(compiled.output(name).shape), np.float32)
+            self._request.set_tensor(name, openvino.Tensor(outputs[name], shared_memory=True))
+        self._output = RawOutput(outputs[MAP], outputs.get(SCORE))
+
+    def infer_impl(self, image: npt.NDArray[np.uint8]) -> RawOutput:
+        """Copy the image into the bound tensor and run."""
+        assert self._input is not None
+        assert self._output is not None
+        self._input[...] = image
+        try:
+            self._request.infer()
+        except Exception as err:
+            raise EngineError(f"OpenVINO failed on an image: {last_line(err)}") from err
+        return self._output
+
+    def close_impl(self) -> None:
+        """Drop the request, and with it the compiled model and its tensors."""
+        self._request = self._input = self._output = None
+
+
+def _device(core: Any, target: Target) -> str:
+    device = target.device.upper()
+    known: list[str] = core.available_devices
+    if device not in known and device not in {name.split(".")[0] for name in known}:
+        raise EngineError(f"{target}: OpenVINO finds no device {device!r} here, it has {', '.join(known)}")
+    return device

@@ -1,0 +1,94 @@
+"""ONNX Runtime: runs graph.onnx as it is, in fp32, on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgead.errors import EngineError, RuntimeMissingError
+from edgead.runtimes._base import Availability, RawOutput, Runtime
+from edgead.runtimes._graph import INPUT, MAP, SCORE, check_file, check_input, check_outputs, last_line
+from edgead.types import Target
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_MISSING = "onnxruntime is not installed: pip install onnxruntime"
+
+
+class OnnxRuntime(Runtime):
+    """CPU provider, sequential, outputs bound once to arrays of ours; the image is read in place."""
+
+    engine = "onnxruntime"
+    precisions = ("fp32",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._session: Any = None
+        self._binding: Any = None
+        self._output: RawOutput | None = None
+
+    @classmethod
+    def availability(cls) -> Availability:
+        """Whether the onnxruntime package loads."""
+        try:
+            import onnxruntime
+        except ImportError:
+            return Availability(False, _MISSING)
+        except Exception as err:
+            return Availability(False, f"onnxruntime is installed and does not load: {err}")
+        return Availability(True, version=onnxruntime.__version__)
+
+    def open_impl(self, graph: Path, target: Target, threads: int) -> tuple[int, int, int, int]:
+        """Make a session with every option that matters spelled out."""
+        try:
+            import onnxruntime
+        except ImportError as err:
+            raise RuntimeMissingError(_MISSING) from err
+        check_file(graph)
+        if target.device != "cpu":
+            raise EngineError(f"{target}: this runtime drives ONNX Runtime on the cpu only")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # errors come as exceptions, not also as lines on stderr
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.inter_op_num_threads = 1
+        options.intra_op_num_threads = threads
+        try:
+            session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        except Exception as err:
+            raise EngineError(f"ONNX Runtime cannot load {graph.name}: {last_line(err)}") from err
+        inputs = session.get_inputs()
+        if len(inputs) != 1:
+            raise EngineError(f"{graph.name}: {len(inputs)} inputs, a graph has one, {INPUT!r}")
+        shape = check_input(graph, inputs[0].name, inputs[0].type, inputs[0].shape)
+        check_outputs(graph, [output.name for output in session.get_outputs()])
+        self._session, self._binding = session, session.io_binding()
+        self._bind_outputs(graph)
+        return shape
+
+    def _bind_outputs(self, graph: Path) -> None:
+        import numpy as np
+
+        arrays: dict[str, npt.NDArray[np.float32]] = {}
+        for output in self._session.get_outputs():
+            if not all(isinstance(size, int) for size in output.shape):
+                raise EngineError(f"{graph.name}: output {output.name} has no static shape ({output.shape})")
+            arrays[output.name] = array = np.zeros(output.shape, np.float32)
+            self._binding.bind_output(output.name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+        self._output = RawOutput(arrays[MAP], arrays.get(SCORE))
+
+    def infer_impl(self, image: npt.NDArray[np.uint8]) -> RawOutput:
+        """Bind the image where it lies and run."""
+        assert self._output is not None
+        try:
+            self._binding.bind_input(INPUT, "cpu", 0, image.dtype, image.shape, image.ctypes.data)
+            self._session.run_with_iobinding(self._binding)
+        except Exception as err:
+            raise EngineError(f"ONNX Runtime failed on an image: {last_line(err)}") from err
+        return self._output
+
+    def close_impl(self) -> None:
+        """Drop the session and its binding."""
+        self._session = self._binding = self._output = None
