@@ -12,7 +12,9 @@ MAP = "anomaly_map"
 SCORE = "image_score"
 
 
-def check_input(graph: Path, name: str, element_type: str, shape: Sequence[object]) -> tuple[int, int, int, int]:
+def check_input(
+    graph: Path, name: str, element_type: str, shape: Sequence[object]
+) -> tuple[int, int, int, int]:
     """The static input shape (N, H, W, 3).
 
     Args:
@@ -41,7 +43,7 @@ def check_outputs(graph: Path, names: Sequence[str]) -> bool:
     """
     if MAP not in names or not set(names) <= {MAP, SCORE}:
         raise EngineError(
-            f"{graph.name}: outputs are {', '.join(names)}; edgead runs graphs with {MAP} and, optionally, {SCORE}"
+            f"{graph.name}: outputs are {', '.join(names)}; edgead runs graphs with {MAP} and at most {SCORE}"
         )
     return SCORE in names
 

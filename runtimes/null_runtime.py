@@ -45,7 +45,9 @@ class NullRuntime(Runtime):
             anomaly_map = np.ascontiguousarray(stored[MAP], np.float32)
             sizes = [int(size) for size in stored["input_shape"]]
         except Exception as err:
-            raise EngineError(f"null engine: {graph.name} is not an .npz with {MAP} and input_shape ({err})") from err
+            raise EngineError(
+                f"null engine: {graph.name} is not an .npz with {MAP} and input_shape ({err})"
+            ) from err
         shape = check_input(graph, INPUT, "u8", sizes)
         self._output = RawOutput(anomaly_map, stored.get(SCORE))
         return shape

@@ -1,4 +1,4 @@
-"""OpenVINO: runs an IR (model.xml) or an ONNX graph, on the CPU by default, at exactly the asked precision."""
+"""OpenVINO: runs an IR (model.xml) or an ONNX graph at exactly the asked precision, by default on the CPU."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class OpenVINORuntime(Runtime):
         given = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if given != _HINTS[target.precision]:
             raise EngineError(
-                f"{target}: this {device} would run {given} instead of {target.precision}; choose another target"
+                f"{target}: this {device} would run {given}, not {target.precision}; choose another target"
             )
         self._bind(compiled, shape, scored)
         return shape

@@ -60,7 +60,9 @@ def write_graph(path: Path, *, batch: int = 1, score: bool = False, **changes: o
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["float", "full"], ["scaled"]),
         helper.make_node("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Conv", ["planes", "weights"], [str(changes.get("output", "anomaly_map"))], pads=[1] * 4),
+        helper.make_node(
+            "Conv", ["planes", "weights"], [str(changes.get("output", "anomaly_map"))], pads=[1] * 4
+        ),
     ]
     outputs = [
         helper.make_tensor_value_info(
@@ -140,7 +142,9 @@ def test_every_runtime_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_map_agrees_with_float64_arithmetic(opened: Callable[..., Runtime], quirks: Quirks, batch: int) -> None:
+def test_map_agrees_with_float64_arithmetic(
+    opened: Callable[..., Runtime], quirks: Quirks, batch: int
+) -> None:
     with opened(batch=batch) as runtime:
         assert runtime.input_shape == (batch, *SIZE, 3)
         output = runtime.infer(image_of(batch))
@@ -166,7 +170,9 @@ def test_image_score_is_given_where_the_graph_has_one(opened: Callable[..., Runt
         output = runtime.infer(image_of())
         assert output.image_score is not None
         assert output.image_score.shape == (1,)
-        assert output.image_score[0] == pytest.approx(expected_map(image_of()).max(), rel=max(quirks.tolerance, 1e-6))
+        assert output.image_score[0] == pytest.approx(
+            expected_map(image_of()).max(), rel=max(quirks.tolerance, 1e-6)
+        )
 
 
 def test_read_only_images_are_taken_and_left_alone(opened: Callable[..., Runtime], quirks: Quirks) -> None:
@@ -264,7 +270,9 @@ def test_corrupt_and_missing_files(
     [{"dtype": TensorProto.FLOAT}, {"batch_dim": "batch"}, {"output": "heat"}],
     ids=["float input", "dynamic batch", "other output"],
 )
-def test_graphs_outside_the_contract_are_refused(quirks: Quirks, tmp_path: Path, changes: dict[str, object]) -> None:
+def test_graphs_outside_the_contract_are_refused(
+    quirks: Quirks, tmp_path: Path, changes: dict[str, object]
+) -> None:
     if not quirks.computes:
         return
     target = Target.parse(quirks.target)
