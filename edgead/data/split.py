@@ -40,8 +40,8 @@ def reserve(
     ranked = sorted(set(hashes), key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
     if len(ranked) < 2:
         raise DatasetError(
-            f"{len(hashes)} good images, {len(ranked)} different: at least 2 are needed, some to train on and "
-            "some to hold out; add good images"
+            f"{len(hashes)} good images, {len(ranked)} different: at least 2 are needed, some to train on "
+            "and some to hold out; add good images"
         )
     count = max(round(share * len(ranked)), min(minimum, len(ranked) // 2), 1)
     held_out = set(ranked[: min(count, len(ranked) - 1)])
