@@ -1,0 +1,15 @@
+"""A threshold between two neighbouring scores."""
+
+from __future__ import annotations
+
+
+def midway(lower: float, upper: float) -> float:
+    """The threshold t between two scores, lower < t ≤ upper: `score >= t` parts them.
+
+    It is the middle, rounded to float32, in which the device compares; where float32 has no number in
+    between, it is `upper`.
+    """
+    import numpy as np
+
+    middle = float(np.float32(lower / 2 + upper / 2))
+    return middle if lower < middle <= upper else upper
