@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgead.errors import UsageError
 from edgead.metrics.auroc import check_maps
@@ -54,9 +54,11 @@ def au_pro(
     order = np.argsort(pixels)[::-1]
     pixels, found = pixels[order][::-1], np.concatenate([[0.0], np.cumsum(shares[order])])
 
-    def pro(thresholds: npt.NDArray[np.floating[Any]], side: str) -> npt.NDArray[np.float64]:
+    def pro(
+        thresholds: npt.NDArray[np.floating[Any]], side: Literal["left", "right"]
+    ) -> npt.NDArray[np.float64]:
         """PRO of pixels ≥ threshold (side left) or > threshold (side right)."""
-        return found[pixels.size - np.searchsorted(pixels, thresholds, side=side)]  # type: ignore[call-overload,no-any-return]
+        return found[pixels.size - np.searchsorted(pixels, thresholds, side=side)]
 
     # Area = Σ over the distinct values of good pixels: each is a step in FPR, PRO goes from «above» to «at».
     values, counts = _highest(np.concatenate(good), fpr_limit * negatives)
