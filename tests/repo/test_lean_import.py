@@ -38,12 +38,21 @@ sys.meta_path.insert(0, Missing())
 import edgead
 
 found = {}
-for module in pkgutil.walk_packages(edgead.__path__, "edgead."):
-    try:
-        importlib.import_module(module.name)
-        found[module.name] = None
-    except ModuleNotFoundError as error:
-        found[module.name] = error.name.split(".")[0]
+
+def visit(package, prefix):
+    for module in pkgutil.iter_modules(package.__path__, prefix):
+        if module.name == "edgead.edgead":  # the root of the sources is on the path of an editable install
+            continue
+        try:
+            loaded = importlib.import_module(module.name)
+            found[module.name] = None
+        except ModuleNotFoundError as error:
+            found[module.name] = error.name.split(".")[0]
+        else:
+            if module.ispkg:
+                visit(loaded, module.name + ".")
+
+visit(edgead, "edgead.")
 print(json.dumps(found))
 """
 
