@@ -135,12 +135,12 @@ class RunResult:
 @functools.cache
 def _functions() -> ctypes.CDLL:
     lib = library()
-    text = [ctypes.c_char_p, ctypes.c_size_t]
     lib.edgead_postprocessor_create.restype = ctypes.c_int32
     lib.edgead_postprocessor_create.argtypes = [
         ctypes.POINTER(_Options),
         ctypes.POINTER(ctypes.c_void_p),
-        *text,
+        ctypes.c_char_p,
+        ctypes.c_size_t,
     ]
     lib.edgead_postprocessor_run.restype = ctypes.c_int32
     lib.edgead_postprocessor_run.argtypes = [
@@ -149,7 +149,8 @@ def _functions() -> ctypes.CDLL:
         ctypes.c_size_t,
         ctypes.POINTER(_Params),
         ctypes.POINTER(_Result),
-        *text,
+        ctypes.c_char_p,
+        ctypes.c_size_t,
     ]
     lib.edgead_postprocessor_destroy.restype = None
     lib.edgead_postprocessor_destroy.argtypes = [ctypes.c_void_p]

@@ -110,7 +110,7 @@ edgead_status PostPlan::prepare(const edgead_postprocess_options &options, const
   map_height_ = options.operator_h.rows;
   map_width_ = options.operator_w.rows;
   tile_count_ = (map_width_ + kPostTile - 1) / kPostTile;
-  stride_ = tile_count_ * kPostTile;
+  stride_ = (map_width_ + kPostBlock - 1) / kPostBlock * kPostBlock;
   score_rule_ = options.score_rule;
   top_k_ = options.top_k;
   (options.gamma_stage == EDGEAD_GAMMA_BEFORE ? gamma_before_ : gamma_after_) = options.gamma;

@@ -53,7 +53,7 @@ class PostPlan {
   Buffer<PostTile> tiles_;
   Buffer<float> tile_weights_;
   Buffer<float> grid_;      // the combined channels
-  Buffer<float> expanded_;  // grid height rows of tile_count_ * kPostTile columns
+  Buffer<float> expanded_;  // grid height rows of stride_ columns
   Buffer<float> row_;       // a map row where the caller wants no map
   Buffer<std::uint8_t> mask_row_;
   Buffer<float> row_max_, map_, candidates_;  // for the top_k rules

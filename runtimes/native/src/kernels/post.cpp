@@ -3,6 +3,10 @@
 
 #include "kernels/post.hpp"
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 namespace edgead::EDGEAD_LEVEL {
 namespace {
 
@@ -14,6 +18,8 @@ constexpr std::size_t kLanes = 8;
 constexpr std::size_t kLanes = 4;  // SSE2 and NEON are part of their base architectures
 #endif
 constexpr std::size_t kUnroll = 4;
+constexpr std::size_t kBlock = kUnroll * kLanes;
+static_assert(kBlock <= kPostBlock);
 constexpr float kInfinity = __builtin_inff();
 
 typedef float Floats __attribute__((vector_size(kLanes * 4)));
@@ -93,78 +99,93 @@ void expand(const float *grid_row, const PostTile *tiles, std::size_t tile_count
   }
 }
 
-// Sum of `n` neighbouring registers of one map row; n is a constant, so that the sums stay in registers.
-template <std::size_t n>
-[[gnu::always_inline]] inline void blend(Floats (&sum)[n], const PostRow &job, std::size_t x) {
-  for (std::size_t i = 0; i < n; ++i) sum[i] = Floats{};
+// The lowest bytes of a block of integers 0 .. 255, in order.
+[[gnu::always_inline]] inline void store_bytes(std::uint8_t *to, const Ints (&block)[kUnroll]) {
+#if defined(EDGEAD_LEVEL_avx512)
+  for (std::size_t i = 0; i < kUnroll; ++i)
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(to + i * kLanes), _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)block[i]));
+#elif defined(EDGEAD_LEVEL_avx2)
+  const __m256i low = _mm256_packs_epi32((__m256i)block[0], (__m256i)block[1]);
+  const __m256i high = _mm256_packs_epi32((__m256i)block[2], (__m256i)block[3]);
+  const __m256i bytes = _mm256_packus_epi16(low, high);  // in groups of four: 0 2 4 6, 1 3 5 7
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), _mm256_permutevar8x32_epi32(bytes, order));
+#elif defined(__SSE2__)
+  const __m128i low = _mm_packs_epi32((__m128i)block[0], (__m128i)block[1]);
+  const __m128i high = _mm_packs_epi32((__m128i)block[2], (__m128i)block[3]);
+  _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm_packus_epi16(low, high));
+#else
+  for (std::size_t i = 0; i < kUnroll; ++i) {
+    const Bytes bytes = __builtin_convertvector(block[i], Bytes);
+    __builtin_memcpy(to + i * kLanes, &bytes, sizeof bytes);
+  }
+#endif
+}
+
+struct Running {
+  Floats max = Floats{} - kInfinity;
+  Ints nan{};
+};
+
+// kBlock pixels from column x on, written to map, mask and heatmap (their first byte).
+template <bool with_mask, bool with_heatmap>
+[[gnu::always_inline]] inline void block_of(const PostRow &job, std::size_t x, float *map, std::uint8_t *mask,
+                                            std::uint8_t *heatmap, Running &running) {
+  Floats sum[kUnroll] = {};
   const float *source = job.rows + x;
   for (std::size_t b = 0; b < job.count; ++b, source += job.stride) {
     const float weight = job.weights[b];
-    for (std::size_t i = 0; i < n; ++i) {
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < kUnroll; ++i) {
       Floats value;
       load(value, source + i * kLanes);
       sum[i] += weight * value;
     }
   }
-  for (std::size_t i = 0; i < n; ++i) sum[i] += job.offset;
-}
-
-template <bool with_mask, bool with_heatmap>
-[[gnu::always_inline]] inline void pictures(const Floats &value, const PostRow &job, std::uint8_t *mask,
-                                            std::uint8_t *heatmap, std::size_t at) {
-  if (with_mask) {
-    const Bytes bytes = __builtin_convertvector(value >= job.threshold, Bytes);  // -1 becomes 255
-    __builtin_memcpy(mask + at, &bytes, sizeof bytes);
+  Ints above[kUnroll], shade[kUnroll];
+#pragma GCC unroll 4
+  for (std::size_t i = 0; i < kUnroll; ++i) {
+    const Floats value = sum[i] + job.offset;
+    __builtin_memcpy(map + i * kLanes, &value, sizeof value);
+    keep_max(running.max, value);
+    running.nan |= value != value;
+    if (with_mask) above[i] = (value >= job.threshold) & 255;
+    if (with_heatmap) {
+      Floats level = (value - job.heat_low) * job.heat_scale;
+      level = level > 0.0f ? level : Floats{};  // false for NaN
+      level = level < 255.0f ? level : Floats{} + 255.0f;
+      shade[i] = __builtin_convertvector(level + 0.5f, Ints);
+    }
   }
-  if (with_heatmap) {
-    Floats shade = (value - job.heat_low) * job.heat_scale;
-    shade = shade > 0.0f ? shade : Floats{};  // false for NaN
-    shade = shade < 255.0f ? shade : Floats{} + 255.0f;
-    const Bytes bytes = __builtin_convertvector(__builtin_convertvector(shade + 0.5f, Ints), Bytes);
-    __builtin_memcpy(heatmap + at, &bytes, sizeof bytes);
-  }
+  if (with_mask) store_bytes(mask, above);
+  if (with_heatmap) store_bytes(heatmap, shade);
 }
 
 template <bool with_mask, bool with_heatmap>
 PostRowResult row_of(const PostRow job) {  // a copy: stores to the outputs cannot change it
-  Floats max = Floats{} - kInfinity;
-  Ints nan{};
-  std::size_t x = 0;
-  for (; x + kUnroll * kLanes <= job.width; x += kUnroll * kLanes) {
-    Floats sum[kUnroll];
-    blend(sum, job, x);
-    for (std::size_t i = 0; i < kUnroll; ++i) {
-      const std::size_t at = x + i * kLanes;
-      __builtin_memcpy(job.map + at, &sum[i], sizeof sum[i]);
-      keep_max(max, sum[i]);
-      nan |= sum[i] != sum[i];
-      pictures<with_mask, with_heatmap>(sum[i], job, job.mask, job.heatmap, at);
+  Running running;
+  if (job.width < kBlock) {
+    // One block beside the outputs, of which the row's own pixels count.
+    float map[kBlock];
+    std::uint8_t mask[kBlock], heatmap[kBlock];
+    Running ignored;
+    block_of<with_mask, with_heatmap>(job, 0, map, mask, heatmap, ignored);
+    PostRowResult found{-kInfinity, false};
+    for (std::size_t x = 0; x < job.width; ++x) {
+      job.map[x] = map[x];
+      if (with_mask) job.mask[x] = mask[x];
+      if (with_heatmap) job.heatmap[x] = heatmap[x];
+      if (map[x] > found.max) found.max = map[x];
+      if (map[x] != map[x]) found.nan = true;
     }
+    return found;
   }
-  for (; x < job.width; x += kLanes) {
-    Floats sum[1];
-    blend(sum, job, x);
-    const std::size_t left = job.width - x;
-    if (left >= kLanes) {
-      __builtin_memcpy(job.map + x, &sum[0], sizeof sum[0]);
-      keep_max(max, sum[0]);
-      nan |= sum[0] != sum[0];
-      pictures<with_mask, with_heatmap>(sum[0], job, job.mask, job.heatmap, x);
-      continue;
-    }
-    std::uint8_t mask[kLanes], heatmap[kLanes];
-    pictures<with_mask, with_heatmap>(sum[0], job, mask, heatmap, 0);
-    Floats valid = Floats{} - kInfinity;  // lanes beyond the row count for nothing
-    for (std::size_t i = 0; i < left; ++i) {
-      valid[i] = sum[0][i];
-      job.map[x + i] = sum[0][i];
-      if (with_mask) job.mask[x + i] = mask[i];
-      if (with_heatmap) job.heatmap[x + i] = heatmap[i];
-    }
-    keep_max(max, valid);
-    nan |= valid != valid;
+  for (std::size_t x = 0; x < job.width; x += kBlock) {
+    const std::size_t at = x + kBlock <= job.width ? x : job.width - kBlock;  // the last block may overlap
+    block_of<with_mask, with_heatmap>(job, at, job.map + at, with_mask ? job.mask + at : nullptr,
+                                      with_heatmap ? job.heatmap + at : nullptr, running);
   }
-  return {lane_max(max), any(nan)};
+  return {lane_max(running.max), any(running.nan)};
 }
 
 PostRowResult row(const PostRow &job) {

@@ -9,6 +9,8 @@ namespace edgead {
 
 // Columns of one horizontal tile: one AVX-512 register of floats.
 constexpr std::size_t kPostTile = 16;
+// Rows of the expanded grid are readable up to their width rounded up to this: four AVX-512 registers.
+constexpr std::size_t kPostBlock = 64;
 
 // The columns of a tile read cells first .. first + count - 1 of the grid row; their weights are
 // `count` groups of kPostTile floats, zero where a column does not use the cell.
@@ -24,7 +26,7 @@ struct PostGrid {
 };
 
 // One row of the map: out[x] = sum_b weights[b] * rows[b * stride + x] + offset. `rows` may be read up to `width`
-// rounded up to kPostTile.
+// rounded up to kPostBlock.
 struct PostRow {
   const float *rows;
   std::size_t stride;
