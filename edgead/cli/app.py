@@ -1,8 +1,9 @@
-"""Wire the verbs: every file of this folder that exposes `command` is one, named after its file.
+r"""Wire the verbs: every file of this folder that exposes `command` is one, named after its file.
 
 A trailing underscore keeps a keyword usable: `import_.py` is the verb `import`. At its top, a verb's file
-imports only typer and what is as light; the rest is imported inside `command`. It may say in a constant
-`INTERRUPTED` what Ctrl-C leaves behind.
+imports only typer and what is as light; the rest is imported inside `command`, whose docstring is its help: a
+summary in one line, then an example ("Example: edgead VERB …"). Help texts are rich markup: a literal bracket
+is written as ``\[``. A constant `INTERRUPTED` says what Ctrl-C leaves behind.
 """
 
 from __future__ import annotations

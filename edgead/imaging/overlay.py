@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +190,7 @@ def _gauge(band: Rgb, x: int, y: int, width: int, score: float, fill: Colour) ->
         if score > 1:
             for tip in (x + width - 12, x + width - 5):
                 points = [(tip - 4, y + 3), (tip, y + height // 2), (tip - 4, y + height - 3)]
-                for start, end in zip(points, points[1:], strict=False):
+                for start, end in itertools.pairwise(points):
                     cv2.line(band, start, end, _PAPER, 1, cv2.LINE_AA)
     middle = x + width // 2
     cv2.line(band, (middle, y - 3), (middle, y + height + 3), _PAPER, 2)

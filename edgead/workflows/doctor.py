@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import platform
 import subprocess
@@ -67,33 +66,42 @@ def doctor() -> DoctorReport:
     return {
         "edgead": __version__,
         "python": platform.python_version(),
-        "runtimes": {
-            "native": _missing("not in this version: Python drives the engines, libedgead does the pixels"),
-            "openvino": _package("openvino", "openvino"),
-            "onnxruntime": _package("onnxruntime", ""),
-            "tensorrt": _missing("not in this version: use openvino or onnxruntime"),
-            "torch": _package("torch", "train"),
-        },
+        "runtimes": _runtimes(),
         "libedgead": _library(),
         "cpu": _cpu(),
         "gpu": _gpu(),
     }
 
 
+def _runtimes() -> dict[str, RuntimeState]:
+    from edgead.runtimes._registry import engines
+
+    states: dict[str, RuntimeState] = {
+        "native": _missing("not in this version: Python drives the engines, libedgead does the pixels"),
+        "openvino": _missing("not in this version"),
+        "onnxruntime": _missing("not in this version"),
+        "tensorrt": _missing("not in this version: use openvino or onnxruntime"),
+    }
+    for name, found in engines().items():
+        if name != "null":  # it measures the harness and runs no graph
+            states[name] = {"available": found.available, "why": found.why, "version": found.version}
+    return states | {"torch": _torch()}
+
+
 def _missing(why: str) -> RuntimeState:
     return {"available": False, "why": why, "version": ""}
 
 
-def _package(name: str, extra: str) -> RuntimeState:
+def _torch() -> RuntimeState:
     try:
-        importlib.import_module(name)
+        torch = importlib.import_module("torch")
     except ModuleNotFoundError as error:
-        if error.name == name:
-            return _missing(f"not installed; type: pip install 'edgead{f'[{extra}]' if extra else ''}'")
+        if error.name == "torch":
+            return _missing("needed to train and export only; type: pip install 'edgead[train]'")
         return _missing(f"installed but broken: {error}")
     except (ImportError, OSError) as error:
         return _missing(f"installed but cannot be loaded: {error}")
-    return {"available": True, "why": "", "version": importlib.metadata.version(name)}
+    return {"available": True, "why": "", "version": str(torch.__version__)}
 
 
 def _library() -> LibraryState:
