@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,15 +53,20 @@ def operating_point(scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: flo
     )
 
 
-def max_f1(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Operating:
+def max_f1(scores: npt.ArrayLike, labels: npt.ArrayLike, *, above: float = -math.inf) -> Operating:
     """The threshold of the highest F1, midway between neighbouring scores.
 
     Of several with the same F1 it is the lowest: the one that misses fewest. Where calling every sample
     anomalous is best, the threshold is the lowest score.
 
+    Args:
+        scores: (N,) higher = more anomalous.
+        labels: (N,) 0 good, 1 anomalous.
+        above: only thresholds above this value are considered.
+
     Raises:
         InputError: a score is NaN, or there are not as many labels as scores.
-        DatasetError: no sample is anomalous.
+        DatasetError: no sample is anomalous, or none scores above `above`.
     """
     import numpy as np
 
@@ -71,6 +77,11 @@ def max_f1(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Operating:
     distinct, place = np.unique(values, return_inverse=True)
     found = np.cumsum(np.bincount(place, anomalous)[::-1])[::-1]
     called = np.cumsum(np.bincount(place)[::-1])[::-1]
-    best = int(np.argmax(found / (called + int(anomalous.sum()))))
-    lower, upper = float(distinct[max(best - 1, 0)]), float(distinct[best])
-    return operating_point(values, anomalous, midway(lower, upper) if best else upper)
+    f1 = 2 * found / (called + int(anomalous.sum()))
+    f1[distinct <= above] = -1.0
+    best = int(np.argmax(f1))
+    if not f1[best] > 0:
+        raise DatasetError(f"no anomalous image scores above {above:.6g}, the least that a threshold must be")
+    upper = float(distinct[best])
+    lower = max(float(distinct[best - 1]) if best else -math.inf, above)
+    return operating_point(values, anomalous, midway(lower, upper) if lower > -math.inf else upper)
