@@ -134,6 +134,8 @@ def _graph(graph: Graph, manifest: Manifest) -> Iterator[str]:
 def _targets(manifest: Manifest) -> Iterator[str]:
     if not manifest.targets:
         yield "there is no target"
+    if problem := thresholds_problem(manifest.reference):
+        yield f"reference: {problem}"
     for entry in manifest.targets:
         yield from (f"target {entry.target}: {problem}" for problem in _target(entry))
     yield from _doubles("target", [entry.target for entry in manifest.targets])
@@ -174,6 +176,7 @@ def _provenance(manifest: Manifest) -> Iterator[str]:
         "train": provenance.train,
         "calibration": provenance.calibration,
         "held_out": provenance.held_out,
+        "validation": provenance.validation,
     }
     for name, hashes in {"model": (provenance.model,), **groups}.items():
         wrong = next((text for text in hashes if not is_content_hash(text)), None)

@@ -115,6 +115,7 @@ class Provenance:
         train: content hashes of the good images that training saw.
         calibration: of those that INT8 ranges were taken from (any good ones; empty without INT8).
         held_out: of those that map statistics, thresholds and gates were taken from; none of them in `train`.
+        validation: of labelled images, good and anomalous, that a threshold was chosen on; often empty.
         graph_parity: how far the graph is from the MODEL.
     """
 
@@ -125,6 +126,7 @@ class Provenance:
     train: tuple[str, ...]
     calibration: tuple[str, ...]
     held_out: tuple[str, ...]
+    validation: tuple[str, ...]
     graph_parity: GraphParity
 
 
@@ -196,7 +198,14 @@ class GoldenImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """`manifest.json`. `targets` stand in the order of preference; `reports` are names under ``reports/``."""
+    """`manifest.json`.
+
+    Attributes:
+        targets: in the order of preference.
+        reference: thresholds of the MODEL itself (torch), chosen as the targets' are: what decisions of a
+            target are compared with, and what `graph` decides by.
+        reports: names under ``reports/``.
+    """
 
     schema: int = SCHEMA
     created_by: str
@@ -206,6 +215,7 @@ class Manifest:
     operator: Operator
     graph: Graph
     targets: tuple[TargetEntry, ...]
+    reference: Thresholds
     golden: tuple[GoldenImage, ...]
     reports: tuple[str, ...]
     provenance: Provenance

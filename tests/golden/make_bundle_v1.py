@@ -159,6 +159,7 @@ def build(path: Path) -> str:
                 opset=17,
             ),
             targets=targets,
+            reference=thresholds,
             golden=tuple(golden),
             reports=("reports/recipe.txt",),
             provenance=Provenance(
@@ -169,6 +170,7 @@ def build(path: Path) -> str:
                 train=(sha256_bytes(b"image 1"), sha256_bytes(b"image 2")),
                 calibration=(),
                 held_out=(sha256_bytes(png(images()["good"])),),
+                validation=(),
                 graph_parity=GraphParity(
                     images=1, score_shift_max=0.0, score_range=0.0, map_shift_max=0.0, map_range=ranges[0]
                 ),

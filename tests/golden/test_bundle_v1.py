@@ -15,8 +15,8 @@ from edgead.bundle.writer import pack
 
 HERE = Path(__file__).parent
 BUNDLE = HERE / "bundle_v1.edgead"
-DIGEST = "sha256:f49666dddfbbe394e168e6505cdd0e05bcc754086e5bbf99950e28b1d773a440"
-ZIP = "sha256:3efe011191bb263a577ce6c749963aa246cb13ba88b836de1120acdc4d3848b5"
+DIGEST = "sha256:b535173a4a8eab7a422320571feb97659c1160848cc1745b467c4ea2791b774c"
+ZIP = "sha256:f0ec8a905871515681fbbb817a8b6c62e6e5efb1a68a2c6b9147392dc7a0b4a7"
 
 
 @pytest.fixture(scope="module")
