@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from edgead.benchmarks.environment import Environment
@@ -33,6 +33,7 @@ class BenchReport:
         service_ms: actual start → answer; differs from latency only where arrivals are planned.
         stages_ms: the same per stage.
         deadline_misses: queries over the deadline; None where none was given.
+        skipped: image files that could not be used, and why.
         warnings: why the figures may mislead.
     """
 
@@ -54,6 +55,7 @@ class BenchReport:
     stages_ms: dict[str, Percentiles]
     deadline_misses: int | None
     judgements: tuple[Judgement, ...]
+    skipped: dict[str, str]
     warnings: tuple[str, ...]
     environment: Environment
 
@@ -71,6 +73,7 @@ def summarise(
     runtime: str,
     threads: int,
     images: int,
+    skipped: Mapping[str, str],
     warnings: Sequence[str] = (),
 ) -> BenchReport:
     """Judge `run` and put its figures together.
@@ -83,6 +86,7 @@ def summarise(
         runtime: who drove it.
         threads: compute threads asked for, 0 = the engine's own choice.
         images: distinct samples in the library.
+        skipped: samples that were to be in it, and why they are not.
         warnings: added to those of the environment.
 
     Raises:
@@ -113,6 +117,7 @@ def summarise(
         stages_ms=stages,
         deadline_misses=misses,
         judgements=tuple(judgements),
+        skipped=dict(skipped),
         warnings=(*environment.warnings, *warnings),
         environment=environment,
     )

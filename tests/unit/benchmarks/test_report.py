@@ -34,6 +34,7 @@ def report_of(queries: int, targets: Targets, *, rate: float | None = None) -> B
         runtime="python",
         threads=1,
         images=3,
+        skipped={"bad.png": "is empty"},
         warnings=["mind this"],
     )
 
@@ -56,6 +57,7 @@ def test_the_fields_that_others_rely_on() -> None:
     assert found["service_ms"]["max"] == 4.0
     assert found["deadline_misses"] == 1_000
     assert found["environment"]["edgead"] == ENVIRONMENT.edgead
+    assert found["skipped"] == {"bad.png": "is empty"}
     assert found["warnings"][-1] == "mind this"
     assert [judgement["verdict"] for judgement in found["judgements"]] == ["pass", "fail"]
 
