@@ -50,8 +50,11 @@ def command(
 ) -> None:
     """Measure latency on real images and hold it against targets.
 
-    Exit code: 3 a target is missed, 4 the measurement cannot say, 8 targets met but some images could not be
-    read, 130 interrupted (what was measured is printed). Without targets it only reports.
+    Without --fps, --p99 or --deadline it only reports.
+
+    Exit codes: 3 a target is missed, 4 too few images or too near to say,
+    8 otherwise fine, but some images could not be read,
+    130 interrupted: what was measured until then is printed.
 
     Example: edgead bench solar.edgead --images photos --fps 200 --p99 5ms
     """

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 from edgead.benchmarks.order_statistics import binomial_cdf, interval_ranks, rank, samples_needed
 
@@ -71,3 +75,35 @@ def test_few_samples_do_not_bound_a_high_percentile() -> None:
     assert low >= 1
     assert high == 101
     assert interval_ranks(0.5, 1) == (0, 2)
+
+
+def _log_normal(random: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    return random.lognormal(0.0, 1.0, shape)
+
+
+def _bimodal(random: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """97 % on [0, 1], 3 % on [9, 10]."""
+    slow = random.random(shape) < 0.03
+    return random.random(shape) + 9.0 * slow
+
+
+@pytest.mark.parametrize("percentile", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize(
+    ("draw", "quantile"),
+    [
+        (_log_normal, lambda p: float(np.exp(norm.ppf(p)))),
+        (_bimodal, lambda p: p / 0.97 if p < 0.97 else 9.0 + (p - 0.97) / 0.03),
+    ],
+    ids=["log-normal", "bimodal"],
+)
+def test_the_true_percentile_lies_inside_the_interval(
+    draw: Callable[[np.random.Generator, tuple[int, int]], npt.NDArray[np.float64]],
+    quantile: Callable[[float], float],
+    percentile: float,
+) -> None:
+    runs, n = 1_000, 1_000
+    samples = np.sort(draw(np.random.default_rng(20_261_123), (runs, n)), axis=1)
+    low, high = interval_ranks(percentile, n)
+    true = quantile(percentile)
+    inside = (samples[:, low - 1] <= true) & (true <= samples[:, high - 1])
+    assert inside.mean() >= 0.975
