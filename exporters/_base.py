@@ -1,0 +1,80 @@
+"""The exporter interface: graph.onnx to what an engine loads. Checks in `compile`, work in `compile_impl`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from edgead.errors import InternalError, UsageError
+from edgead.types import Precision, Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledTarget:
+    """What a target needs on disk.
+
+    Attributes:
+        main_file: what `Runtime.open` takes.
+        files: every file that the target reads, `main_file` among them. Targets may share files:
+            openvino:fp32 and openvino:bf16 are one IR, onnxruntime:fp32 is graph.onnx itself.
+        tools: package name to version, of what compiled it.
+        config: options that it was compiled with, as the engine spells them.
+    """
+
+    target: Target
+    main_file: Path
+    files: tuple[Path, ...]
+    tools: dict[str, str]
+    config: dict[str, str] = field(default_factory=dict)
+
+
+class Exporter(ABC):
+    """Makes one engine's files. Subclasses set `engine`, `precisions` and implement `compile_impl`."""
+
+    engine: ClassVar[str]
+    precisions: ClassVar[tuple[Precision, ...]]
+
+    def folder(self, target: Target) -> str:
+        """Name of the target's folder; targets that share their files share the folder."""
+        return target.slug
+
+    def compile(self, graph: Path, target: Target, out_dir: Path) -> CompiledTarget:
+        """Compile `graph` for `target`.
+
+        Args:
+            graph: graph.onnx, its external data beside it.
+            target: engine, explicit precision, device.
+            out_dir: new files go to ``out_dir / folder(target)``, nothing is written elsewhere.
+
+        Raises:
+            UsageError: the target is another engine's, or of a precision that this exporter cannot make, or
+                there is no such graph.
+            RuntimeMissingError: the engine's package is not installed.
+            EngineError: the engine's compiler refuses the graph.
+            OutputError: a file cannot be written.
+        """
+        if target.engine != self.engine or target.precision not in self.precisions:
+            raise UsageError(
+                f"{type(self).__name__} makes {self.engine} in {', '.join(self.precisions)}, not {target}"
+            )
+        if not graph.is_file():
+            raise UsageError(f"graph {graph} does not exist")
+        compiled = self.compile_impl(graph, target, out_dir / self.folder(target))
+        missing = [str(file) for file in (compiled.main_file, *compiled.files) if not file.is_file()]
+        if missing or compiled.main_file not in compiled.files:
+            raise InternalError(
+                f"{type(self).__name__} names files that it did not make: {', '.join(missing)}"
+            )
+        return compiled
+
+    @abstractmethod
+    def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
+        """Make the files in `folder`, which may not exist yet."""
+
+
+def external_data(graph: Path) -> tuple[Path, ...]:
+    """The weights file beside a graph that is too large to hold them."""
+    data = graph.with_name(graph.name + ".data")
+    return (data,) if data.is_file() else ()

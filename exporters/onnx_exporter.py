@@ -1,0 +1,176 @@
+"""A lowered detector to graph.onnx: uint8 NHWC in, raw map out, standard operators only."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from edgead import __version__
+from edgead.errors import InternalError, OutputError, RuntimeMissingError
+from edgead.runtimes.ort_runtime import OnnxRuntime
+from edgead.types import Target
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+# The newest that ONNX Runtime 1.20, OpenVINO 2025.0 and TensorRT 10 all read, and that torch writes without
+# converting versions.
+OPSET = 18
+
+# protobuf ends at 2 GB; larger weights lie beside the graph.
+_EMBED_LIMIT_BYTES = 1_500_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedGraph:
+    """A graph on disk and how far ONNX Runtime is from torch on it.
+
+    Attributes:
+        files: every file of the graph, `path` first (then, for large weights, ``graph.onnx.data``).
+        max_abs_diff: largest difference of a raw map value between torch and ONNX Runtime, fp32, on a seeded
+            random image.
+        map_range: max − min of torch's map on that image.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    max_abs_diff: float
+    map_range: float
+
+
+class _Outputs(nn.Module):
+    """The named tuple of a detector as the plain outputs of a graph."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        anomaly_map, image_score = self.module(image)
+        return (anomaly_map,) if image_score is None else (anomaly_map, image_score)
+
+
+def export_graph(
+    module: nn.Module,
+    input_size: tuple[int, int],
+    path: Path,
+    *,
+    batch: int = 1,
+    metadata: Mapping[str, str] | None = None,
+) -> ExportedGraph:
+    """Write `module` as a static ONNX graph, then run it and compare with torch.
+
+    The same module gives the same bytes again with the same versions of torch and onnxscript.
+
+    Args:
+        module: what a lowering returned, or a detector itself: (N, H, W, 3) uint8 to `DetectorOutput`.
+        input_size: (H, W).
+        path: the file to write; large weights go to ``<path>.data``.
+        batch: N.
+        metadata: more entries for the graph's metadata, beside edgead's version.
+
+    Raises:
+        RuntimeMissingError: onnx or onnxscript is not installed.
+        OutputError: the file cannot be written.
+        InternalError: torch cannot express the module in standard operators.
+    """
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (batch, *input_size, 3), generator=generator, dtype=torch.uint8)
+    outputs = _Outputs(module).eval()
+    with torch.inference_mode():
+        expected = outputs(image)
+    model = _clean(_trace(outputs, image, ("anomaly_map", "image_score")[: len(expected)]), metadata or {})
+    files = _save(model, path)
+    map_expected: npt.NDArray[np.float32] = expected[0].numpy()
+    with OnnxRuntime().open(path, Target("onnxruntime", "fp32")) as runtime:
+        diff = float(abs(runtime.infer(image.numpy()).anomaly_map - map_expected).max())
+    return ExportedGraph(
+        path=path,
+        files=files,
+        max_abs_diff=diff,
+        map_range=float(map_expected.max() - map_expected.min()),
+    )
+
+
+def _trace(outputs: nn.Module, image: Tensor, names: tuple[str, ...]) -> Any:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as err:
+        raise RuntimeMissingError(f"{err.name} is not installed: pip install 'edgead[export]'") from err
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                outputs,
+                (image,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["image"],
+                output_names=list(names),
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as err:
+        raise InternalError(f"torch cannot export {type(outputs.module).__name__}: {err}") from err
+    assert program is not None
+    return program.model_proto
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide notes about torchvision's operators and deprecations inside torch: not the user's to mend."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _clean(model: Any, metadata: Mapping[str, str]) -> Any:
+    """Drop the tracer's notes (they hold paths of this machine) and number the nodes; check what is left."""
+    import onnx
+
+    graph = model.graph
+    foreign = sorted(
+        {f"{node.domain}::{node.op_type}" for node in graph.node if node.domain not in ("", "ai.onnx")}
+    )
+    if foreign or model.functions:
+        raise InternalError(f"the graph holds operators that are not standard ONNX: {', '.join(foreign)}")
+    for entry in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del entry.metadata_props[:]
+        entry.doc_string = ""
+    del graph.value_info[:]
+    for index, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{index}"
+    graph.name = "edgead"
+    del model.opset_import[:]
+    model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
+    model.producer_name, model.producer_version, model.doc_string = "edgead", __version__, ""
+    onnx.helper.set_model_props(model, dict(sorted({"edgead.version": __version__, **metadata}.items())))
+    return model
+
+
+def _save(model: Any, path: Path) -> tuple[Path, ...]:
+    import onnx
+
+    large = model.ByteSize() > _EMBED_LIMIT_BYTES
+    data = path.with_name(path.name + ".data")
+    try:
+        onnx.save(model, path, save_as_external_data=large, location=data.name, size_threshold=1024)
+    except OSError as err:
+        raise OutputError(f"cannot write {path}: {err.strerror or err}") from err
+    onnx.checker.check_model(path, full_check=True)
+    return (path, data) if large else (path,)

@@ -1,0 +1,51 @@
+"""ONNX to OpenVINO's IR: model.xml and model.bin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgead.errors import EngineError, OutputError, RuntimeMissingError
+from edgead.exporters._base import CompiledTarget, Exporter
+from edgead.types import Target
+
+
+class OpenVINOExporter(Exporter):
+    """Weights stay in float32: OpenVINO would halve them by default and fp32 would no longer be the model.
+
+    bf16 is no other file, the runtime asks for it when it compiles the same IR.
+    """
+
+    engine = "openvino"
+    precisions = ("fp32", "bf16")
+
+    def folder(self, target: Target) -> str:
+        """One folder for both precisions."""
+        return "openvino"
+
+    def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
+        """Convert and save; an IR of the same graph that is there already is written again, the same."""
+        try:
+            import openvino
+        except ImportError as err:
+            raise RuntimeMissingError("openvino is not installed: pip install 'edgead[openvino]'") from err
+        try:
+            model = openvino.convert_model(graph)
+        except Exception as err:
+            raise EngineError(f"OpenVINO cannot convert {graph.name}: {err}") from err
+        # Names that OpenVINO makes up count the process's nodes; the same graph shall give the same bytes.
+        for index, node in enumerate(model.get_ordered_ops()):
+            if node.get_type_name() != "Parameter":
+                node.set_friendly_name(f"{node.get_type_name()}_{index}")
+        main, weights = folder / "model.xml", folder / "model.bin"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            openvino.save_model(model, main, compress_to_fp16=False)
+        except (OSError, RuntimeError) as err:
+            raise OutputError(f"cannot write {main}: {err}") from err
+        return CompiledTarget(
+            target=target,
+            main_file=main,
+            files=(main, weights),
+            tools={"openvino": openvino.__version__.split("-")[0]},
+            config={"compress_to_fp16": "False"},
+        )
