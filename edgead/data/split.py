@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from edgead.errors import DatasetError, LeakageError, UsageError
 
 _LISTED = 5
+
+
+def ranked(hashes: Iterable[str], seed: int) -> list[str]:
+    """The different hashes in the order of SHA-256(seed, hash): random, yet set by the contents alone."""
+    return sorted(set(hashes), key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
 
 
 def reserve(
@@ -37,14 +42,14 @@ def reserve(
         raise UsageError(
             f"share {share} of held-out images: choose a value between 0 and 1, for instance 0.2"
         )
-    ranked = sorted(set(hashes), key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
-    if len(ranked) < 2:
+    different = ranked(hashes, seed)
+    if len(different) < 2:
         raise DatasetError(
-            f"{len(hashes)} good images, {len(ranked)} different: at least 2 are needed, some to train on "
+            f"{len(hashes)} good images, {len(different)} different: at least 2 are needed, some to train on "
             "and some to hold out; add good images"
         )
-    count = max(round(share * len(ranked)), min(minimum, len(ranked) // 2), 1)
-    held_out = set(ranked[: min(count, len(ranked) - 1)])
+    count = max(round(share * len(different)), min(minimum, len(different) // 2), 1)
+    held_out = set(different[: min(count, len(different) - 1)])
     reserved = tuple(index for index, name in enumerate(hashes) if name in held_out)
     trained = tuple(index for index, name in enumerate(hashes) if name not in held_out)
     return trained, reserved
