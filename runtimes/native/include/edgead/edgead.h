@@ -47,7 +47,8 @@ typedef int32_t edgead_status;
 #define EDGEAD_ERR_INTERNAL 6         /* a bug in the library */
 
 /* Pixel formats, named as GenICam's PFNC. MONO10/12/16: unpacked little-endian uint16, value >> (bits - 8)
- * becomes 8 bit before resampling. Alpha is dropped. Bayer: OpenCV's bilinear demosaic. */
+ * becomes 8 bit before resampling (255 for values that have more bits). Alpha is dropped. Bayer: OpenCV's
+ * bilinear demosaic of the whole frame; an ROI sees the pixels around it. */
 #define EDGEAD_PIXEL_MONO8 1u
 #define EDGEAD_PIXEL_MONO10 2u
 #define EDGEAD_PIXEL_MONO12 3u
@@ -61,6 +62,8 @@ typedef int32_t edgead_status;
 #define EDGEAD_PIXEL_BAYER_GB8 11u
 #define EDGEAD_PIXEL_BAYER_BG8 12u
 
+/* Pillow: release 13. Older ones always filter horizontally first, 13 filters vertically first where
+ * rows dropped > 2 * columns dropped; there the two differ by one step in places. */
 #define EDGEAD_RESAMPLER_PILLOW_BILINEAR 1u /* bit-exact with Pillow's antialiased BILINEAR */
 #define EDGEAD_RESAMPLER_OPENCV_LINEAR 2u   /* bit-exact with OpenCV's INTER_LINEAR */
 
