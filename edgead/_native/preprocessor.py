@@ -14,6 +14,8 @@ from edgead.types import PIXEL_FORMATS, Resampler
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
 _RESAMPLERS: dict[Resampler, int] = {"pillow_bilinear": 1, "opencv_linear": 2}
 
 # Channels and dtype of a frame's array.
@@ -103,9 +105,7 @@ class Preprocessor:
         top, left, height, width = window if window is not None else (0, 0, *resize)
         numbers = (*source, *resize, top, left, height, width)
         if min(numbers) < 0 or max(numbers) >= 2**32:
-            raise UsageError(
-                f"preprocessor: source {source}, resize {resize} or window {window} is out of range"
-            )
+            raise UsageError(f"source {source}, resize {resize} or window {window} is out of range")
         self._pixel_format = PIXEL_FORMATS[pixel_format]
         self._shape = (height, width, 3)
         self._library = library()
@@ -145,7 +145,7 @@ class Preprocessor:
 
     def __call__(
         self,
-        frame: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
+        frame: Pixels,
         *,
         roi: tuple[int, int, int, int] | None = None,
         out: npt.NDArray[np.uint8] | None = None,
@@ -168,17 +168,10 @@ class Preprocessor:
         image, pixels = self._image(frame, roi)
         if out is None:
             out = np.empty(self._shape, np.uint8)
-        elif (
-            out.shape != self._shape
-            or out.dtype != np.uint8
-            or out.strides[1:] != (3, 1)
-            or out.strides[0] < 0
-        ):
-            raise UsageError(
-                f"out must be a packed uint8 array of shape {self._shape}, not {out.dtype} {out.shape}"
-            )
-        elif not out.flags.writeable:
-            raise UsageError("out is read-only")
+        elif out.shape != self._shape or out.dtype != np.uint8 or not out.flags.writeable:
+            raise UsageError(f"out must be writeable uint8 {self._shape}, not {out.dtype} {out.shape}")
+        elif out.strides[1:] != (3, 1) or out.strides[0] < 0:
+            raise UsageError(f"out must have packed rows that run downwards, not strides {out.strides}")
         height, width, _ = self._shape
         # A single row's stride is meaningless in numpy.
         stride = out.strides[0] if height > 1 else 3 * width
@@ -191,9 +184,7 @@ class Preprocessor:
         del pixels  # lives until here: `image` points into it
         return out
 
-    def _image(
-        self, frame: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], roi: tuple[int, int, int, int] | None
-    ) -> tuple[_Image, npt.NDArray[np.uint8] | npt.NDArray[np.uint16]]:
+    def _image(self, frame: Pixels, roi: tuple[int, int, int, int] | None) -> tuple[_Image, Pixels]:
         wanted = (self._channels,) if self._channels > 1 else ()
         if frame.dtype != self._dtype or frame.shape[2:] != wanted or frame.ndim < 2:
             raise ImageError(
@@ -206,7 +197,7 @@ class Preprocessor:
         packed = (item * self._channels, item)[: frame.ndim - 1]
         height, width = frame.shape[:2]
         if frame.strides[1:] != packed or (height > 1 and frame.strides[0] < width * packed[0]):
-            frame = np.ascontiguousarray(frame)
+            frame = frame.copy(order="C")
         stride = frame.strides[0] if height > 1 else width * packed[0]
         image = _Image(ctypes.sizeof(_Image), self._pixel_format, frame.ctypes.data, width, height, stride)
         if roi is not None:

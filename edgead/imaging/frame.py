@@ -73,8 +73,8 @@ def read_image(path: Path | str, *, bit_depth: int | None = None) -> Frame:
         8 bit by value >> (bit_depth - 8), for 16-bit colour ones.
 
     Raises:
-        ImageError: not readable, no image, damaged, cut off, larger than `MAX_PIXELS`, or a 16-bit file without
-            a `bit_depth` that holds its values.
+        ImageError: not readable, no image, damaged, cut off, larger than `MAX_PIXELS`, or a 16-bit file
+            without a `bit_depth` that holds its values.
         UsageError: `bit_depth` is not 10, 12 or 16.
     """
     try:
@@ -135,7 +135,7 @@ def _decode_pixels(content: bytes, name: str) -> npt.NDArray[Any]:
 def _wide_frame(pixels: npt.NDArray[np.uint16], name: str, bit_depth: int | None) -> Frame:
     if bit_depth is None:
         raise ImageError(
-            f"{name} has 16 bits per channel; say how many of them the camera uses with --bit-depth 10, 12 or 16"
+            f"{name} has 16 bits per channel; say how many the camera uses: --bit-depth 10, 12 or 16"
         )
     highest = int(pixels.max())
     if highest >= 1 << bit_depth:

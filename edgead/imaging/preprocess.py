@@ -1,4 +1,4 @@
-"""From a frame to the network's pixels: the one path for training, calibration, verification and the device."""
+"""From a frame to the network's pixels: the one path of training, calibration, verification and device."""
 
 from __future__ import annotations
 
