@@ -67,4 +67,7 @@ def synthetic_defect(
     around = image[blob > np.exp(-1)] if (blob > np.exp(-1)).any() else image
     paint = 0.0 if around.mean() > white / 2 else float(white)
     cover = cover.reshape(cover.shape + (1,) * (image.ndim - 2))
-    return np.rint(image * (1 - cover) + paint * cover).astype(image.dtype)
+    painted: npt.NDArray[np.unsignedinteger[Any]] = np.rint(image * (1 - cover) + paint * cover).astype(
+        image.dtype
+    )
+    return painted

@@ -2,7 +2,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
@@ -19,6 +19,7 @@ def _pairs(scores: np.ndarray, labels: np.ndarray) -> float:
     return wins / ((labels == 1).sum() * (labels == 0).sum())
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1)), min_size=2, max_size=60))
 def test_every_pair_counted_one_by_one_with_heavy_ties(samples: list[tuple[int, int]]) -> None:
     scores, labels = np.array(samples).T

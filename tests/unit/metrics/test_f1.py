@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgead.errors import DatasetError, InputError
@@ -39,6 +39,7 @@ def test_all_scores_equal() -> None:
     assert (best.threshold, best.f1) == (5.0, 0.8)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 1)), min_size=1, max_size=40))
 def test_no_other_threshold_is_better(samples: list[tuple[int, int]]) -> None:
     scores, labels = np.array(samples).T
@@ -61,6 +62,7 @@ def test_midway_of_float32_neighbours_parts_them() -> None:
     assert midway(float(low), float(high)) == float(high)
 
 
+@settings(deadline=None)
 @given(st.floats(-1e6, 1e6, width=32), st.floats(-1e6, 1e6, width=32))
 def test_midway_is_above_the_lower_and_exact_in_float32(first: float, second: float) -> None:
     lower, upper = sorted((first, second))
