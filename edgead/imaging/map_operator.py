@@ -1,7 +1,7 @@
 """The linear operator from the raw grid to the anomaly map: X ↦ M_h·X·M_wᵀ, as dense and as banded matrices.
 
-Zero padding, separable up-sampling and a Gaussian blur act on rows and columns independently and are linear, so
-their chain is one matrix per axis. Both are built in float64 and stored with float32 weights.
+Zero padding, separable up-sampling and a Gaussian blur act on rows and columns independently and are linear,
+so their chain is one matrix per axis. Both are built in float64 and stored with float32 weights.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def build(recipe: PostRecipe) -> tuple[Matrix, Matrix]:
         (M_h, M_w) of shapes (H, h) and (W, w): map = M_h @ grid @ M_w.T.
 
     Raises:
-        UsageError: a size is not positive, a pad or sigma negative, or ``none`` would have to change the size.
+        UsageError: a size is not positive, pad or sigma negative, or ``none`` would have to change the size.
     """
     top, bottom, left, right = recipe.pad
     return (
@@ -38,7 +38,9 @@ def build(recipe: PostRecipe) -> tuple[Matrix, Matrix]:
 
 def _axis(recipe: PostRecipe, cells: int, pixels: int, pad: tuple[int, int]) -> Matrix:
     if cells < 1 or pixels < 1 or min(pad) < 0:
-        raise UsageError(f"post recipe: grid {recipe.grid}, output {recipe.output}, pad {recipe.pad}: sizes must be ≥ 1")
+        raise UsageError(
+            f"post recipe: grid {recipe.grid}, output {recipe.output}, pad {recipe.pad}: sizes must be ≥ 1"
+        )
     padded = np.zeros((cells + sum(pad), cells))
     padded[pad[0] : pad[0] + cells] = np.eye(cells)
     upsampled = upsample_matrix(len(padded), pixels, recipe.upsample) @ padded
@@ -58,7 +60,9 @@ def upsample_matrix(cells: int, pixels: int, mode: Upsample) -> Matrix:
     matrix = np.zeros((pixels, cells))
     if mode == "none":
         if cells != pixels:
-            raise UsageError(f"post recipe: up-sampling 'none' cannot turn {cells} cells into {pixels} pixels")
+            raise UsageError(
+                f"post recipe: up-sampling 'none' cannot turn {cells} cells into {pixels} pixels"
+            )
         return np.eye(cells)
     if mode == "nearest":
         scale = np.float32(cells) / np.float32(pixels)
@@ -134,9 +138,13 @@ class Banded:
     def __post_init__(self) -> None:
         shapes = (self.start.shape, self.weights.shape)
         if shapes != ((self.rows,), (self.rows, self.band)) or not 1 <= self.band <= self.cols:
-            raise UsageError(f"banded matrix {self.rows}×{self.cols}, band {self.band}: arrays of shapes {shapes}")
+            raise UsageError(
+                f"banded matrix {self.rows}×{self.cols}, band {self.band}: arrays of shapes {shapes}"
+            )
         if self.start.dtype != np.int32 or self.weights.dtype != np.float32:
-            raise UsageError(f"banded matrix: start {self.start.dtype}, weights {self.weights.dtype}: int32, float32")
+            raise UsageError(
+                f"banded matrix: start {self.start.dtype}, weights {self.weights.dtype}: int32, float32"
+            )
         if self.rows and (self.start.min() < 0 or self.start.max() > self.cols - self.band):
             raise UsageError(f"banded matrix: a row's band of {self.band} leaves its {self.cols} columns")
 
@@ -162,6 +170,9 @@ class Banded:
         """The (rows, cols) float64 matrix of these weights."""
         matrix = np.zeros((self.rows, self.cols))
         np.put_along_axis(
-            matrix, self.start[:, None] + np.arange(self.band)[None, :], self.weights.astype(np.float64), axis=1
+            matrix,
+            self.start[:, None] + np.arange(self.band)[None, :],
+            self.weights.astype(np.float64),
+            axis=1,
         )
         return matrix

@@ -1,4 +1,4 @@
-"""From raw maps to a score, a map, a mask, a heatmap and regions: the recipe's view of the fused post kernel."""
+"""From raw maps to score, map, mask, heatmap and regions: the recipe's view of the fused post kernel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PostOutput:
     """What one raw map says.
 
     Attributes:
-        score_raw: by the recipe's score rule, raw units; NaN where the raw map holds a NaN (an ERROR, never OK).
+        score_raw: by the recipe's score rule, raw units; NaN where the raw map holds a NaN: an ERROR, never OK.
         map_max: highest value of `anomaly_map`; NaN where that holds a NaN.
         anomaly_map: (H, W) float32, raw units.
         mask: (H, W) uint8, 255 where the map is at or above the pixel threshold, 0 elsewhere and at NaN.
@@ -65,7 +65,7 @@ class Postprocess:
             operator = Banded.from_dense(dense_h), Banded.from_dense(dense_w)
         if (operator[0].rows, operator[1].rows) != tuple(recipe.output):
             raise UsageError(
-                f"post recipe: output {recipe.output}, but the operator makes {operator[0].rows}×{operator[1].rows}"
+                f"post recipe: output {recipe.output}, the operator makes {operator[0].rows}×{operator[1].rows}"
             )
         self._recipe = recipe
         self._raw_shape = (recipe.channels, *recipe.grid)
@@ -146,7 +146,9 @@ class Postprocess:
 
     def _checked(self, raw: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         if raw.shape != self._raw_shape or raw.dtype != np.float32:
-            raise UsageError(f"raw map of {raw.shape} {raw.dtype}; the recipe takes {self._raw_shape} float32")
+            raise UsageError(
+                f"raw map of {raw.shape} {raw.dtype}; the recipe takes {self._raw_shape} float32"
+            )
         return np.ascontiguousarray(raw)
 
     def _graph_score(self, score: float | None) -> float:
@@ -158,7 +160,7 @@ class Postprocess:
 
 
 def _heatmap_range(thresholds: Thresholds) -> tuple[float, float]:
-    """`display_range`; where that is empty (threshold not above the median), a step at the pixel threshold."""
+    """`display_range`; where it is empty (threshold not above the median), a step at the pixel threshold."""
     low, high = (float(np.float32(limit)) for limit in thresholds.display_range)
     if low < high:
         return low, high
@@ -215,5 +217,7 @@ def region_to_frame(
     cell = (resolved.window[2] * roi_h) / (map_size[0] * resolved.height)
     cell *= (resolved.window[3] * roi_w) / (map_size[1] * resolved.width)
     return Region(
-        map_to_frame(region.box, map_size, geometry, frame_size), max(1, round(region.area * cell)), region.peak
+        map_to_frame(region.box, map_size, geometry, frame_size),
+        max(1, round(region.area * cell)),
+        region.peak,
     )

@@ -43,7 +43,8 @@ edgead_status check_run(const edgead::PostPlan &plan, std::size_t raw_count, con
     return sink.fail(EDGEAD_ERR_INVALID_ARGUMENT, "the heatmap range %g .. %g is empty or not finite",
                      static_cast<double>(params.heatmap_low), static_cast<double>(params.heatmap_high));
   edgead_status status = check_buffer(result.map, result.map_capacity, plan.map_count(), "map", sink);
-  if (status == EDGEAD_OK) status = check_buffer(result.mask, result.mask_capacity, plan.map_count(), "mask", sink);
+  if (status == EDGEAD_OK)
+    status = check_buffer(result.mask, result.mask_capacity, plan.map_count(), "mask", sink);
   if (status == EDGEAD_OK)
     status = check_buffer(result.heatmap, result.heatmap_capacity, plan.map_count(), "heatmap", sink);
   return status;

@@ -178,8 +178,9 @@ typedef struct edgead_post_params {
 
 EDGEAD_API void edgead_post_params_init(edgead_post_params *params, uint32_t struct_size);
 
-/* Fields above the line are the caller's buffers: NULL = not wanted. Capacities in elements. NaN anywhere in the
- * raw channels makes score_raw NaN: a caller must read that as ERROR. */
+/* Fields above the line are the caller's buffers: NULL = not wanted; they must not overlap. Capacities in
+ * elements. NaN anywhere in the raw channels makes score_raw NaN: a caller must read that as ERROR. Map pixels that
+ * are NaN get 0 in mask and heatmap; infinities follow the arithmetic. */
 typedef struct edgead_post_result {
   uint32_t struct_size;
   uint32_t regions_capacity;
@@ -189,12 +190,12 @@ typedef struct edgead_post_result {
   size_t mask_capacity;
   uint8_t *heatmap;
   size_t heatmap_capacity;
-  edgead_region *regions; /* highest peak first */
+  edgead_region *regions; /* highest peak first, then by y, then x */
   /* ---- written by the library ---- */
   uint32_t regions_count; /* written to `regions` */
-  uint32_t regions_total; /* found, >= regions_count */
+  uint32_t regions_total; /* of at least min_area, >= regions_count */
   float score_raw;
-  float map_max; /* raw */
+  float map_max; /* raw; NaN where the map holds a NaN */
 } edgead_post_result;
 
 EDGEAD_API void edgead_post_result_init(edgead_post_result *result, uint32_t struct_size);

@@ -103,7 +103,8 @@ void expand(const float *grid_row, const PostTile *tiles, std::size_t tile_count
 [[gnu::always_inline]] inline void store_bytes(std::uint8_t *to, const Ints (&block)[kUnroll]) {
 #if defined(EDGEAD_LEVEL_avx512)
   for (std::size_t i = 0; i < kUnroll; ++i)
-    _mm_storeu_si128(reinterpret_cast<__m128i *>(to + i * kLanes), _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)block[i]));
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(to + i * kLanes),
+                     _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)block[i]));
 #elif defined(EDGEAD_LEVEL_avx2)
   const __m256i low = _mm256_packs_epi32((__m256i)block[0], (__m256i)block[1]);
   const __m256i high = _mm256_packs_epi32((__m256i)block[2], (__m256i)block[3]);
