@@ -20,7 +20,7 @@ class PostOutput:
     """What one raw map says.
 
     Attributes:
-        score_raw: by the recipe's score rule, raw units; NaN where the raw map holds a NaN: an ERROR, never OK.
+        score_raw: by the recipe's score rule, raw units; NaN where the raw map holds a NaN: ERROR, never OK.
         map_max: highest value of `anomaly_map`; NaN where that holds a NaN.
         anomaly_map: (H, W) float32, raw units.
         mask: (H, W) uint8, 255 where the map is at or above the pixel threshold, 0 elsewhere and at NaN.
@@ -65,7 +65,7 @@ class Postprocess:
             operator = Banded.from_dense(dense_h), Banded.from_dense(dense_w)
         if (operator[0].rows, operator[1].rows) != tuple(recipe.output):
             raise UsageError(
-                f"post recipe: output {recipe.output}, the operator makes {operator[0].rows}×{operator[1].rows}"
+                f"post recipe: output {recipe.output}, operator of {operator[0].rows}×{operator[1].rows}"
             )
         self._recipe = recipe
         self._raw_shape = (recipe.channels, *recipe.grid)
