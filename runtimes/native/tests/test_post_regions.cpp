@@ -38,12 +38,14 @@ Regions find(const std::vector<float> &map, std::size_t height, std::size_t widt
   return found;
 }
 
+bool equal(const edgead_region &a, const edgead_region &b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
 bool by_all(const edgead_region &a, const edgead_region &b) { return std::memcmp(&a, &b, sizeof a) < 0; }
 
 bool same(Regions a, Regions b) {
   std::sort(a.begin(), a.end(), by_all);
   std::sort(b.begin(), b.end(), by_all);
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(edgead_region)) == 0;
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), equal);
 }
 
 void check_picture(const std::vector<float> &map, std::size_t height, std::size_t width) {
@@ -57,9 +59,7 @@ void check_picture(const std::vector<float> &map, std::size_t height, std::size_
     const Regions few = find(map, height, width, 1.0f, capacity, &total);
     const std::size_t kept = std::min<std::size_t>(capacity, all.size());
     CHECK_EQ(total, all.size());
-    CHECK(few.size() == kept && std::equal(few.begin(), few.end(), all.begin(), [](const auto &a, const auto &b) {
-            return std::memcmp(&a, &b, sizeof a) == 0;
-          }));
+    CHECK(few.size() == kept && std::equal(few.begin(), few.end(), all.begin(), equal));
   }
 }
 
