@@ -1,0 +1,143 @@
+"""The pixels that judge an export: held-out good images, labelled ones, and the golden images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgead.bundle.manifest import GoldenKind
+from edgead.calibration.calibration_set import held_out
+from edgead.calibration.golden_images import choose, synthetic_defect
+from edgead.calibration.map_statistics import MapStatistics, thresholds
+from edgead.calibration.threshold import DEFAULT_FALSE_POSITIVE_RATE
+from edgead.data.folder import ImageItem, good_images, hash_items, labelled_images
+from edgead.data.split import check_disjoint
+from edgead.progress import Progress
+from edgead.types import Geometry, Thresholds
+from edgead.workflows._images import Skipped, load_pixels
+from edgead.workflows._sides import Side
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import numpy as np
+    import numpy.typing as npt
+
+_GOLDEN = 2  # good images, and as many with a synthetic defect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdChoice:
+    """How thresholds are chosen.
+
+    Attributes:
+        false_positive_rate: share of good images that may be called NG.
+        validation: MVTec-like root whose ``test`` folders hold labelled images to choose the image threshold
+            on. They are never test images: `verify` refuses them afterwards. None = good images alone.
+        recall: with `validation`, the share of defects that must be found; None = highest F1.
+    """
+
+    false_positive_rate: float = DEFAULT_FALSE_POSITIVE_RATE
+    validation: Path | None = None
+    recall: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Images that every side of an export scores, in this order: good, labelled, golden.
+
+    Attributes:
+        good: held-out good images.
+        good_hashes: content hash of each.
+        trained_on: images left aside because the MODEL was trained on them.
+        labelled: validation images, often none.
+        labelled_hashes: content hash of each.
+        golden: kind of each golden image.
+        pixels: (N, H, W, 3) uint8 RGB, all of them.
+        skipped: images that could not be read.
+    """
+
+    good: tuple[ImageItem, ...]
+    good_hashes: tuple[str, ...]
+    trained_on: int
+    labelled: tuple[ImageItem, ...]
+    labelled_hashes: tuple[str, ...]
+    golden: tuple[GoldenKind, ...]
+    pixels: npt.NDArray[np.uint8]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def golden_start(self) -> int:
+        """Index of the first golden image in `pixels`."""
+        return len(self.good) + len(self.labelled)
+
+    def thresholds(self, side: Side, choice: ThresholdChoice) -> Thresholds:
+        """Limits of one side from its own scores of these images."""
+        labelled = self._statistics(side, self.labelled, len(self.good)) if self.labelled else None
+        return thresholds(
+            self._statistics(side, self.good, 0),
+            false_positive_rate=choice.false_positive_rate,
+            labelled=labelled,
+            recall=choice.recall,
+        )
+
+    @staticmethod
+    def _statistics(side: Side, items: tuple[ImageItem, ...], start: int) -> MapStatistics:
+        part = slice(start, start + len(items))
+        return MapStatistics(items, tuple(side.scores[part].tolist()), tuple(side.map_max[part].tolist()))
+
+
+def gather(
+    calib: Path,
+    trained: Collection[str],
+    choice: ThresholdChoice,
+    geometry: Geometry,
+    *,
+    bit_depth: int | None,
+    progress: Progress,
+) -> Evidence:
+    """Read what an export needs to judge its targets.
+
+    Raises:
+        DatasetError: no good image is left that the MODEL was not trained on, or a labelled image was.
+    """
+    import numpy as np
+
+    items = good_images(calib)
+    kept = held_out(items, hash_items(items), trained=trained)
+    good = load_pixels(
+        kept.items, geometry, bit_depth=bit_depth, progress=progress, name="held-out good images"
+    )
+    hashes = dict(zip(kept.items, kept.hashes, strict=True))
+    good_hashes = tuple(hashes[item] for item in good.items)
+    parts, labelled, labelled_hashes, skipped = [good.pixels], (), (), good.skipped
+    if choice.validation is not None:
+        read = load_pixels(
+            labelled_images(choice.validation),
+            geometry,
+            bit_depth=bit_depth,
+            progress=progress,
+            name="labelled images",
+        )
+        labelled, labelled_hashes = read.items, hash_items(read.items)
+        check_disjoint(
+            {item.path: name for item, name in zip(labelled, labelled_hashes, strict=True)},
+            {"train": trained, "held-out good images": good_hashes},
+        )
+        parts.append(read.pixels)
+        skipped += read.skipped
+    chosen = [good.pixels[index] for index in choose(good_hashes, count=_GOLDEN)]
+    defects = [synthetic_defect(image, seed) for seed, image in enumerate(chosen)]
+    parts.append(np.stack([*chosen, *defects]).astype(np.uint8))
+    kinds: list[GoldenKind] = [*(["good"] * len(chosen)), *(["synthetic_defect"] * len(defects))]
+    return Evidence(
+        good=good.items,
+        good_hashes=good_hashes,
+        trained_on=kept.trained_on,
+        labelled=labelled,
+        labelled_hashes=labelled_hashes,
+        golden=tuple(kinds),
+        pixels=np.concatenate(parts),
+        skipped=skipped,
+    )

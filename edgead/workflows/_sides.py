@@ -1,0 +1,57 @@
+"""Score the same pixels with several engines, and say how far each is from the reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgead.imaging.postprocess import Postprocess
+from edgead.progress import Progress
+from edgead.runtimes._base import Runtime
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one engine says of N images, in raw units.
+
+    Attributes:
+        scores: (N,) float64 image scores.
+        map_max: (N,) float64 maxima of the maps.
+        maps: (N, H, W) float32 maps after the post operator.
+    """
+
+    scores: npt.NDArray[np.float64]
+    map_max: npt.NDArray[np.float64]
+    maps: npt.NDArray[np.float32]
+
+
+def score_side(
+    runtime: Runtime,
+    postprocess: Postprocess,
+    pixels: npt.NDArray[np.uint8],
+    *,
+    progress: Progress,
+    name: str,
+) -> Side:
+    """Run `pixels` (N, H, W, 3) one by one through an open engine and the map operator."""
+    import numpy as np
+
+    scores, map_max = np.empty(len(pixels)), np.empty(len(pixels))
+    maps: npt.NDArray[np.float32] | None = None
+    with progress.task(name, len(pixels)) as task:
+        for index in range(len(pixels)):
+            output = runtime.infer(pixels[index : index + 1])
+            graph_score = None if output.image_score is None else float(output.image_score[0])
+            scores[index], map_max[index], anomaly_map = postprocess.scores(
+                output.anomaly_map[0], graph_score
+            )
+            if maps is None:
+                maps = np.empty((len(pixels), *anomaly_map.shape), np.float32)
+            maps[index] = anomaly_map
+            task.advance()
+    assert maps is not None, "callers give at least one image"
+    return Side(scores, map_max, maps)
