@@ -1,0 +1,79 @@
+"""Resume state: one file in ``MODEL.partial/``, replaced at once after every meta-epoch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from edgead.bundle._storage import output_error, replace_file
+from edgead.errors import OutputError
+
+_FILE = "state.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a training needs to go on: tensors by name and JSON values."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+class ResumeState:
+    """The state of one training, tied to what it was started with.
+
+    Args:
+        folder: ``MODEL.partial``; made at the first `save`.
+        fingerprint: JSON values that must be equal to go on: preset, recipe, seed, images, weights, versions.
+    """
+
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._fingerprint = json.loads(json.dumps(dict(fingerprint)))
+
+    def load(self) -> Snapshot | None:
+        """The state that an earlier run left, None where there is none.
+
+        Raises:
+            OutputError: the folder holds another training, or no readable one.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = self._folder / _FILE
+        if not path.exists():
+            return None
+        way_out = f"give another output name, or ask to restart, which deletes {self._folder}"
+        try:
+            with safe_open(path, "pt") as file:
+                values = json.loads((file.metadata() or {})["values"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            begun = values.pop("fingerprint")
+        except (SafetensorError, OSError, KeyError, ValueError) as err:
+            raise OutputError(f"{path} cannot be read ({err}); {way_out}") from err
+        differing = [key for key, value in self._fingerprint.items() if begun.get(key) != value]
+        if differing:
+            raise OutputError(
+                f"{self._folder} holds an unfinished training that differs in {', '.join(differing)}; "
+                f"{way_out}"
+            )
+        return Snapshot(tensors, values)
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Replace the state by `snapshot`.
+
+        Raises:
+            OutputError: it cannot be written; the earlier state stays.
+        """
+        from safetensors.torch import save
+
+        metadata = {"values": json.dumps({**snapshot.values, "fingerprint": self._fingerprint})}
+        try:
+            self._folder.mkdir(exist_ok=True)
+        except OSError as err:
+            raise output_error(self._folder, err) from err
+        replace_file(self._folder / _FILE, save(snapshot.tensors, metadata))
