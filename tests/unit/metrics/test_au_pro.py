@@ -1,16 +1,11 @@
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from edgead.data.folder import open_mvtec
-from edgead.data.masks import load_mask
 from edgead.errors import InputError, UsageError
 from edgead.metrics.au_pro import au_pro
-from edgead.metrics.auroc import pixel_auroc
-from edgead.types import Geometry
 
 
 def _naive(maps: list[np.ndarray], masks: list[np.ndarray], limit: float) -> float:
@@ -96,22 +91,3 @@ def test_bad_input_is_refused() -> None:
         au_pro([values * np.nan], [mask])
     with pytest.raises(InputError, match="1 anomaly maps, 2 masks"):
         au_pro([values], [mask, mask])
-
-
-@pytest.mark.realdata
-def test_the_masks_of_bottle_as_maps(bottle: Path) -> None:
-    items = [item for item in open_mvtec(bottle).test if item.mask is not None]
-    geometry = Geometry(height=256, width=256)
-    masks = [load_mask(item.mask, (900, 900), geometry, (64, 64)) for item in items if item.mask is not None]
-    assert len(masks) == 63
-    perfect = [mask.astype(np.float32) for mask in masks]
-    assert pixel_auroc(perfect, masks) == 1.0
-    assert au_pro(perfect, masks) == pytest.approx(1.0, abs=1e-12)
-    # Half of each defect at once, the rest after all good pixels: every region counts by the share found.
-    left = np.arange(64) < 32
-    halves = [np.where(mask & left, 2.0, np.where(mask, 0.0, 1.0)).astype(np.float32) for mask in masks]
-    shares: list[float] = []
-    for mask in masks:
-        regions, count = ndimage.label(mask, np.ones((3, 3)))
-        shares.extend(ndimage.mean(mask & left, regions, np.arange(1, count + 1)))
-    assert au_pro(halves, masks) == pytest.approx(np.mean(shares), abs=1e-12)

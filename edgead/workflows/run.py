@@ -1,0 +1,280 @@
+"""Judge images with a bundle: a line of JSON and an overlay for each."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+from edgead.errors import DatasetError, EngineError, ImageError, OutputError
+from edgead.progress import Progress, Silent
+from edgead.types import Decision, Geometry, Prediction, Target
+
+if TYPE_CHECKING:
+    from edgead.imaging.frame import Frame
+    from edgead.runtimes.session import Session
+
+Overlays = Literal["all", "ng", "none"]
+PREDICTIONS, OVERLAYS = "predictions.jsonl", "overlays"
+WORST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One image of a run; `error` says why there is no decision."""
+
+    path: Path
+    decision: Decision
+    score: float
+    overlay: Path | None = None
+    error: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class RunSummary:
+    """What `run` did.
+
+    Attributes:
+        target: the engine that ran.
+        predictions: the file with one JSON object per image, in the order of the images.
+        overlays: the folder of the pictures, one folder per decision in it; None where there is none.
+        ok: images decided OK.
+        ng: images decided NG.
+        unreadable: images that could not be decoded or did not fit: decision ERROR.
+        failed: images on which the engine failed or gave no number: decision ERROR.
+        worst: the highest scores, highest first.
+        errors: every image with decision ERROR.
+        median_ms: median of the stages' sum, image file to decision without decoding; NaN without images.
+    """
+
+    target: str
+    predictions: Path
+    overlays: Path | None = None
+    ok: int = 0
+    ng: int = 0
+    unreadable: int = 0
+    failed: int = 0
+    worst: list[Judged] = field(default_factory=list)
+    errors: list[Judged] = field(default_factory=list)
+    median_ms: float = math.nan
+
+    @property
+    def images(self) -> int:
+        """All images that were given."""
+        return self.ok + self.ng + self.unreadable + self.failed
+
+
+def run(
+    bundle: Path,
+    images: Sequence[Path],
+    output: Path,
+    *,
+    target: Target | None = None,
+    bit_depth: int | None = None,
+    overlays: Overlays = "all",
+    overwrite: bool = False,
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> RunSummary:
+    """Judge every image and write `output`/predictions.jsonl and `output`/overlays.
+
+    An image that cannot be read, or on which the engine fails, gets the decision ERROR and an `error` in its
+    line; the others go on. While it runs, the lines stand in predictions.jsonl.partial, flushed one by one.
+
+    Args:
+        bundle: a bundle's directory or zip.
+        images: files and folders (searched with their subfolders).
+        output: a folder, made where it is missing.
+        target: which engine; None = the bundle's first that can run here.
+        bit_depth: bits that 16-bit files really use: 10, 12 or 16.
+        overlays: which images get a picture; ``ng`` means all that are not OK.
+        overwrite: replace the predictions and overlays of an earlier run in `output`.
+        threads: compute threads, 0 = the engine's own choice.
+        progress: where to show progress.
+
+    Raises:
+        OutputError: `output` holds an earlier run, or cannot be written.
+        DatasetError: a path does not exist, or there is no image at all.
+        BundleError: the bundle is damaged.
+        RuntimeMissingError: the target cannot run here.
+    """
+    from edgead.bundle.reader import open_bundle
+    from edgead.runtimes.session import Session
+
+    progress = progress if progress is not None else Silent()
+    files = _find(images)
+    _prepare(output, overwrite)
+    with open_bundle(bundle) as opened, Session.open(opened, target, threads=threads) as session:
+        if target is None:
+            progress.say(f"running {session.target}")
+        summary = RunSummary(
+            target=str(session.target),
+            predictions=output / PREDICTIONS,
+        )
+        judge = _Judge(session, bit_depth, overlays, output / OVERLAYS)
+        names = _overlay_names([shown for _, shown in files])
+        totals_ms: list[float] = []
+        with _lines(output) as lines, progress.task("run", len(files)) as bar:
+            for (path, shown), name in zip(files, names, strict=True):
+                judged, record = judge(path, str(shown), name)
+                lines.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+                lines.flush()
+                _count(summary, judged, record)
+                totals_ms.append(sum(record["timings_ms"].values()))
+                bar.advance(NG=summary.ng)
+    summary.overlays = output / OVERLAYS if (output / OVERLAYS).is_dir() else None
+    timed = sorted(total for total in totals_ms if total > 0)
+    summary.median_ms = timed[len(timed) // 2] if timed else math.nan
+    return summary
+
+
+def _find(images: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """(path as given, name to show) of every image, each once.
+
+    The name is the path below the folder that was given; where several were given, it begins with the folder.
+    """
+    from edgead.data.folder import list_images
+
+    found: dict[Path, Path] = {}
+    for given in images:
+        if (
+            given.is_file()
+        ):  # a file that was named is taken whatever its suffix: the decoder has the last word
+            found.setdefault(given, Path(given.name))
+            continue
+        root = Path(given.resolve().name) if len(images) > 1 else Path()
+        for path in list_images(given):
+            found.setdefault(path, root / path.relative_to(given))
+    if not found:
+        raise DatasetError("no images were given; name files or folders of images")
+    return list(found.items())
+
+
+def _prepare(output: Path, overwrite: bool) -> None:
+    old = [output / PREDICTIONS, output / f"{PREDICTIONS}.partial", output / OVERLAYS]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        there = [path for path in old if path.exists()]
+        if there and not overwrite:
+            raise OutputError(
+                f"{there[0]} exists; choose another output folder, or replace it with --overwrite"
+            )
+        for path in there:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    except OSError as err:
+        raise OutputError(
+            f"{output} cannot be written: {err.strerror}; choose another output folder"
+        ) from err
+
+
+@contextmanager
+def _lines(output: Path) -> Iterator[TextIO]:
+    """The predictions' file, which gets its name when it is complete."""
+    partial = output / f"{PREDICTIONS}.partial"
+    try:
+        with partial.open("w", encoding="utf-8") as lines:
+            yield lines
+            os.fsync(lines.fileno())
+        partial.replace(output / PREDICTIONS)
+    except OSError as err:
+        raise OutputError(
+            f"{partial} cannot be written: {err.strerror}; free space or choose another place"
+        ) from err
+
+
+class _Judge:
+    """Reads, judges and draws one image at a time."""
+
+    def __init__(self, session: Session, bit_depth: int | None, overlays: Overlays, folder: Path) -> None:
+        self._session = session
+        self._bit_depth = bit_depth
+        self._overlays = overlays
+        self._folder = folder
+
+    def __call__(self, path: Path, shown: str, overlay_name: Path) -> tuple[Judged, dict[str, Any]]:
+        """The judgement and its line; an image or engine error becomes the decision ERROR."""
+        from edgead.imaging.frame import read_image
+
+        record: dict[str, Any] = {
+            "path": str(path),
+            "score_raw": None,
+            "score": None,
+            "decision": "ERROR",
+            "regions": [],
+            "target": str(self._session.target),
+            "timings_ms": {},
+        }
+        try:
+            frame = read_image(path, bit_depth=self._bit_depth)
+            prediction = self._session.predict(frame)
+        except (ImageError, EngineError) as error:
+            record |= {"error": str(error), "cause": "engine" if isinstance(error, EngineError) else "image"}
+            return Judged(path, "ERROR", math.nan, error=str(error)), record
+        record["timings_ms"] = {stage: round(ms, 4) for stage, ms in prediction.timings_ms.items()}
+        error_text = ""
+        if prediction.decision == "ERROR":
+            error_text = f"{prediction.target} gave the score {prediction.score_raw} for {path}: no number"
+            record |= {"error": error_text, "cause": "engine"}
+        else:
+            record |= {
+                "score_raw": prediction.score_raw,
+                "score": prediction.score,
+                "decision": prediction.decision,
+                "regions": [
+                    {"box": list(region.box), "area": region.area, "peak": region.peak}
+                    for region in prediction.regions
+                ],
+            }
+        overlay = None
+        if self._overlays == "all" or (self._overlays == "ng" and prediction.decision != "OK"):
+            overlay = self._folder / prediction.decision / overlay_name
+            self._draw(frame, prediction, shown, overlay)
+            record["overlay"] = str(overlay)
+        return Judged(path, prediction.decision, prediction.score, overlay, error_text), record
+
+    def _draw(self, frame: Frame, prediction: Prediction, title: str, place: Path) -> None:
+        from edgead.imaging.overlay import draw, map_area, save
+        from edgead.imaging.preprocess import Preprocess
+
+        height, width = frame.height, frame.width
+        # Its own size in, its own size out: the frame's true colours, by the network's pixel path.
+        pixels = Preprocess(Geometry(height=height, width=width))(frame)
+        area = map_area(self._session.geometry, height, width)
+        save(place, draw(pixels, prediction, self._session.thresholds, title, area))
+
+
+def _overlay_names(shown: list[Path]) -> list[Path]:
+    """Each image's name with .jpg for its picture; names that would meet keep the suffix too."""
+    short = Counter(path.with_suffix(".jpg") for path in shown)
+    taken: dict[Path, None] = {}
+    for path in shown:
+        plain = path.with_suffix(".jpg")
+        name = plain if short[plain] == 1 else path.with_name(f"{path.name}.jpg")
+        again = 2
+        while name in taken:
+            name = path.with_name(f"{path.name}-{again}.jpg")
+            again += 1
+        taken[name] = None
+    return list(taken)
+
+
+def _count(summary: RunSummary, judged: Judged, record: dict[str, Any]) -> None:
+    if judged.decision == "ERROR":
+        summary.errors.append(judged)
+        if record["cause"] == "image":
+            summary.unreadable += 1
+        else:
+            summary.failed += 1
+        return
+    if judged.decision == "OK":
+        summary.ok += 1
+    else:
+        summary.ng += 1
+    summary.worst = sorted([*summary.worst, judged], key=lambda one: -one.score)[:WORST]
