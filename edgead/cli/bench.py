@@ -45,7 +45,9 @@ def command(
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after this long at the latest.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="Compute threads; 0 = the engine's choice.")] = 0,
-    bit_depth: Annotated[int | None, typer.Option(help="Significant bits of 16-bit files, 9 to 16.")] = None,
+    bit_depth: Annotated[
+        int | None, typer.Option(help="Significant bits of 16-bit files: 10, 12 or 16.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure latency on real images and hold it against targets.
@@ -130,7 +132,7 @@ def _figures(report: BenchReport) -> list[str]:
     """A row of percentiles for the latency and each stage, in ms."""
     rows = {"latency": report.latency_ms}
     if report.rate is not None:
-        rows["from start"] = report.service_ms
+        rows["service"] = report.service_ms
     rows |= {f"  {name}": stage for name, stage in report.stages_ms.items()}
 
     def cells(values: list[float | None]) -> str:
@@ -138,6 +140,9 @@ def _figures(report: BenchReport) -> list[str]:
 
     lines = [f"{'ms':12}" + "".join(f"{name:>10}" for name in report.latency_ms)]
     lines += [f"{name:12}" + cells(list(row.values())) for name, row in rows.items()]
+    low, high = report.latency_interval_ms.get("p99", (None, None))
+    if low is not None and high is not None:
+        lines.append(f"99 % sure: the p99 of the latency lies between {low:.3f} and {high:.3f} ms")
     if None in report.latency_ms.values():
         lines.append("– = too few queries to carry this percentile at 99 % confidence")
     return lines
