@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from collections.abc import Iterable
@@ -49,9 +48,10 @@ def check_names(names: Iterable[str], source: object) -> None:
     for name in names:
         if problem := name_problem(name):
             raise BundleError(f"{source}: the name {name!r} {problem}; do not use this bundle")
-        other = seen.setdefault(name.casefold(), name)
-        if other is not name:
-            raise BundleError(f"{source}: {name!r} and {other!r} are the same file on some systems")
+        key = name.casefold()
+        if key in seen:
+            raise BundleError(f"{source}: {name!r} and {seen[key]!r} are the same file on some systems")
+        seen[key] = name
         if len(seen) > MAX_FILES:
             raise BundleError(f"{source}: more than {MAX_FILES:,} files")
     for key, name in seen.items():
@@ -83,24 +83,23 @@ def list_files(root: Path) -> dict[str, int]:
     pending, entries = [root], 0
     try:
         while pending:
-            folder = pending.pop()
-            for entry in os.scandir(folder):
-                name = Path(entry.path).relative_to(root).as_posix()
-                entries += 1
-                if entries > 2 * MAX_FILES:
-                    raise BundleError(f"{root}: more than {MAX_FILES:,} files")
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISDIR(status.st_mode):
-                    if problem := name_problem(name):
-                        raise BundleError(f"{root}: the folder {name!r} {problem}; do not use this bundle")
-                    pending.append(Path(entry.path))
-                elif stat.S_ISREG(status.st_mode):
+            children = sorted(pending.pop().iterdir())
+            entries += len(children)
+            if entries > 2 * MAX_FILES:
+                raise BundleError(f"{root}: more than {MAX_FILES:,} files")
+            for path in children:
+                name, status = path.relative_to(root).as_posix(), path.lstat()
+                if stat.S_ISREG(status.st_mode):
                     check_size(name, status.st_size, root)
                     sizes[name] = status.st_size
-                else:
+                elif not stat.S_ISDIR(status.st_mode):
                     raise BundleError(
                         f"{root}: {name!r} is a link or a special file; a bundle has only files"
                     )
+                elif problem := name_problem(name):
+                    raise BundleError(f"{root}: the folder {name!r} {problem}; do not use this bundle")
+                else:
+                    pending.append(path)
     except OSError as err:
         raise BundleError(f"{root} cannot be read: {err}") from err
     check_names(sizes, root)

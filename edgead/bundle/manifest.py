@@ -115,7 +115,8 @@ class Provenance:
         train: content hashes of the good images that training saw.
         calibration: of those that INT8 ranges were taken from (any good ones; empty without INT8).
         held_out: of those that map statistics, thresholds and gates were taken from; none of them in `train`.
-        validation: of labelled images, good and anomalous, that a threshold was chosen on; often empty.
+        validation: of labelled images, good and anomalous, that a threshold was chosen on; none of them in
+            `train`, often empty.
         graph_parity: how far the graph is from the MODEL.
     """
 

@@ -131,9 +131,9 @@ class Bundle:
 
         start = np.fromfile(self.path(matrix.start_file), dtype="<i4").astype(np.int32, copy=False)
         weights = np.fromfile(self.path(matrix.weights_file), dtype="<f4").astype(np.float32, copy=False)
-        if start.min() < 0 or start.max() + matrix.band > matrix.cols or not np.isfinite(weights).all():
+        if start.min() < 0 or start.max() > matrix.cols - matrix.band or not np.isfinite(weights).all():
             raise BundleError(
-                f"{self.source}: {matrix.start_file} reaches out of range or its weights are not finite"
+                f"{self.source}: {matrix.start_file} leaves the columns, or its weights are not finite"
             )
         weights = weights.reshape(matrix.rows, matrix.band)
         return BandedArrays(matrix.rows, matrix.cols, matrix.band, start, weights)
@@ -200,7 +200,7 @@ def _verify(root: Path, sizes: dict[str, int], source: Path) -> str:
     for name, expected in hashes.items():
         if sha256_file(root / name) != expected:
             raise BundleError(
-                f"{source}: {name} is damaged (its hash is not the one in {HASH_LIST}); copy it again"
+                f"{source}: {name} is damaged, its hash is not the one in {HASH_LIST}; copy it again"
             )
     return sha256_bytes(data)
 
@@ -208,9 +208,7 @@ def _verify(root: Path, sizes: dict[str, int], source: Path) -> str:
 def _check_files(manifest: Manifest, sizes: dict[str, int], source: Path) -> None:
     """Every file that the manifest names is there, and raw arrays have the size of their shape."""
     if missing := sorted(manifest.files() - sizes.keys()):
-        raise BundleError(
-            f"{source}: {MANIFEST} names {', '.join(missing[:5])}, which the bundle does not have"
-        )
+        raise BundleError(f"{source}: {MANIFEST} names {', '.join(missing[:5])}, which the bundle lacks")
     rows, cols = manifest.post.output
     wanted = {expected.map_file: 4 * rows * cols for image in manifest.golden for expected in image.expected}
     for matrix in (manifest.operator.h, manifest.operator.w):

@@ -1,7 +1,7 @@
 """How bundle_v1.edgead was made: every byte of it, from arithmetic. Run: python make_bundle_v1.py NEW_FOLDER
 
 The network adds the twelve bytes of each 2×2 RGB block and divides by 16, so that every engine gives exactly
-the same map in float32; the post operator is 2× bilinear up-sampling (half-pixel centres, clamped), with weights
+the same map in float32; the post operator is 2× bilinear up-sampling (half-pixel centres, clamped), weights
 1/4 and 3/4. An 8×8 image gives a 4×4 grid and an 8×8 map. The bundle beside this file must stay readable for
 ever.
 """

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgead.bundle.manifest import Manifest, utc_now
+from edgead.errors import BundleError, InternalError
+from edgead.types import Thresholds
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def changed(manifest: Manifest, change: Change) -> bytes:
+    tree = json.loads(manifest.to_json())
+    change(tree)
+    return json.dumps(tree).encode()
+
+
+def test_what_is_written_is_read_back_equal(manifest: Manifest) -> None:
+    data = manifest.to_json()
+    assert Manifest.from_json(data) == manifest
+    assert Manifest.from_json(data).to_json() == data
+
+
+def test_a_newer_schema_asks_for_an_upgrade_before_anything_else() -> None:
+    with pytest.raises(BundleError, match=r"^x: schema 99 was made by a newer edgead; upgrade"):
+        Manifest.from_json(b'{"schema": 99, "all": "else is unknown"}', "x")
+
+
+@pytest.mark.parametrize("schema", [b"0", b"-1", b'"1"', b"1.0", b"true", b"null", b"[]"])
+def test_a_schema_that_is_none(schema: bytes) -> None:
+    with pytest.raises(BundleError, match="must be an integer from 1; this is no edgead file"):
+        Manifest.from_json(b'{"schema": ' + schema + b"}")
+
+
+def test_unknown_fields_are_ignored(manifest: Manifest) -> None:
+    def add(tree: dict[str, Any]) -> None:
+        tree["later"] = tree["geometry"]["later"] = tree["targets"][0]["later"] = {"any": [1, None]}
+
+    assert Manifest.from_json(changed(manifest, add)) == manifest
+
+
+def test_every_field_is_required_and_named_when_missing(manifest: Manifest) -> None:
+    tree = json.loads(manifest.to_json())
+    checked = 0
+
+    def walk(node: Any) -> None:
+        nonlocal checked
+        if isinstance(node, list):
+            for item in node[:1]:
+                walk(item)
+        if not isinstance(node, dict):
+            return
+        for name in list(node):
+            kept = dict(node)
+            del node[name]
+            with pytest.raises(BundleError, match=name if name != "schema" else "schema is None"):
+                Manifest.from_json(json.dumps(tree).encode())
+            node.clear()
+            node.update(kept)
+            checked += 1
+            if name not in (
+                "config",
+                "method",
+                "seeds",
+                "tools",
+            ):  # free objects: nothing in them is required
+                walk(kept[name])
+
+    walk(tree)
+    assert checked > 80
+
+
+def put(path: str, value: object) -> Change:
+    def change(tree: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        node: Any = tree
+        for part in parents:
+            node = node[int(part)] if part.isdigit() else node[part]
+        node[int(last) if last.isdigit() else last] = value
+
+    return change
+
+
+HASH = "sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("created_by", 3, "m: created_by is 3, must be a string"),
+        ("created_by", "\x1b[31mred", r"m: created_by: '\x1b[31mred' has control characters"),
+        ("detector", [], "m: detector is [], must be an object"),
+        ("detector.config.deep", "\ud800", r"m: detector.config.deep: '\ud800' has control characters"),
+        ("geometry.height", True, "m: geometry.height is True, must be an integer"),
+        ("geometry.height", 8.0, "m: geometry.height is 8.0, must be an integer"),
+        ("geometry.height", 0, "m: geometry 0x8 is out of range (1 to 65,536 a side, 268,435,456 in all)"),
+        ("geometry.height", 2**53, "m: geometry.height: an integer is larger than 2^53 - 1"),
+        ("geometry.resampler", "lanczos", "'lanczos', must be one of pillow_bilinear, opencv_linear"),
+        ("geometry.mode", "shorter_side", "m: geometry: geometry: shorter_side needs a window"),
+        ("geometry.window", [8], "m: geometry.window is [8], must be an array of 2"),
+        ("geometry.window", [9, 9], "is larger than the resize 8x8"),
+        ("geometry.roi", [-1, 0, 4, 4], "m: geometry.roi begins at (-1, 0), outside of every frame"),
+        ("post.alpha", [1, 2], "m: post.alpha has 2 weights for 1 channels"),
+        ("post.gamma", "0", "m: post.gamma is '0', must be a number"),
+        ("post.top_k", 3, "m: post.top_k 3 does not fit score_rule 'max_grid'"),
+        ("post.score_rule", "top_k_sum", "m: post.top_k 0 does not fit score_rule 'top_k_sum'"),
+        ("post.score_rule", "graph", "graph outputs are ['anomaly_map'], must be float32"),
+        ("post.pad", [0, 0, 0, -1], "m: post.pad (0, 0, 0, -1) is out of range"),
+        ("post.blur_sigma", -1, "m: post.blur_sigma -1.0 or post.blur_truncate 4.0 is out of range"),
+        ("operator.h.rows", 7, "m: operator.h is 7x4, post.output and post.grid ask for 8x4"),
+        ("operator.w.band", 5, "m: operator.w.band 5 is not within 1 .. 4"),
+        ("operator.w.start_file", "../x", "m: the file name '../x' is not a plain relative name"),
+        ("graph.file", "manifest.json", "m: the file name 'manifest.json' is reserved"),
+        ("graph.input.dtype", "float32", "must be 'image' uint8 (N, H, W, 3) of the geometry's size"),
+        ("graph.input.shape", [1, 8, 8], "must be 'image' uint8 (N, H, W, 3) of the geometry's size"),
+        ("graph.input.shape", [-1, 8, 8, 3], "m: graph.input has a batch of -1"),
+        ("graph.outputs.0.shape", [1, 2, 4, 4], "has shape (1, 2, 4, 4), which post does not ask for"),
+        ("graph.outputs", [], "m: graph outputs are [], must be float32 ['anomaly_map']"),
+        ("graph.opset", 0, "m: graph.opset is 0"),
+        ("targets", [], "m: there is no target"),
+        ("targets.0.target", "openvino", "m: target openvino: target 'openvino' is not of the form"),
+        ("targets.0.device", "gpu", "openvino:fp32:gpu in engine, precision and device are not its parts"),
+        ("targets.0.target", "onnxruntime:fp32", "m: target onnxruntime:fp32: openvino:fp32:cpu in engine"),
+        ("targets.0.main_file", "model.xml", "main_file 'model.xml' is not among its files"),
+        ("targets.0.thresholds.image", 60.75, "image threshold 60.75 is not above the median 60.75"),
+        ("reference.pixel", 0, "m: reference: pixel threshold 0 is not above the median 55.875"),
+        ("targets.0.map_tolerance", -1e-9, "m: target openvino:fp32: a self-test tolerance is negative"),
+        ("golden", [], "m: there is no golden image"),
+        ("golden.0.expected", [], "'golden/good.png' must have one expectation for each target"),
+        ("golden.1.file", "golden/good.png", "m: golden image golden/good.png stands 2 times"),
+        ("provenance.created", "2026-02-30T00:00:00Z", "m: provenance.created: date '2026-02-30T00:00:00Z'"),
+        ("provenance.created", "2026-2-3T0:0:0Z", "m: provenance.created: date '2026-2-3T0:0:0Z'"),
+        ("provenance.model", "sha256:abc", "m: provenance.model has 'sha256:abc', must be sha256: and 64"),
+        ("provenance.seeds.train", "1", "m: provenance.seeds.train is '1', must be an integer"),
+        ("provenance.graph_parity.images", 0, "m: provenance.graph_parity has no images"),
+    ],
+)
+def test_what_is_wrong_is_said(manifest: Manifest, path: str, value: object, message: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        Manifest.from_json(changed(manifest, put(path, value)), "m")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("group", ["held_out", "validation"])
+def test_an_image_that_was_trained_on_decides_nothing(manifest: Manifest, group: str) -> None:
+    seen = manifest.provenance.train[1]
+    with pytest.raises(BundleError, match=f"1 images are both in train and in {group}, for instance {seen}"):
+        Manifest.from_json(changed(manifest, put(f"provenance.{group}", [HASH, seen])))
+
+
+def test_calibration_may_use_any_good_image(manifest: Manifest) -> None:
+    images = [*manifest.provenance.train, *manifest.provenance.held_out]
+    read = Manifest.from_json(changed(manifest, put("provenance.calibration", images)))
+    assert read.provenance.calibration == tuple(images)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is not valid JSON"),
+        (b"\xff{}", "is not valid JSON"),
+        (b'\xef\xbb\xbf{"schema": 1}', "is not valid JSON"),
+        (b'{"schema": 1', "is not valid JSON"),
+        (b'{"schema": NaN}', "NaN is not a number that JSON allows"),
+        (b'{"schema": 1, "a": -Infinity}', "-Infinity is not a number that JSON allows"),
+        (b'{"schema": 1, "a": 1e999}', "a number is too large for a double"),
+        (b'{"schema": 1, "schema": 1}', "the key 'schema' stands twice"),
+        (b'{"schema": ' + b"9" * 5000 + b"}", "is not valid JSON"),
+        (b"[" * 100_000, "is nested deeper than 32 levels"),
+        (b"[" * 40 + b"]" * 40, "is nested deeper than 32 levels"),
+        (b" " * (16 << 20) + b"{}", "more than the limit of 16,777,216"),
+        (b"[]", "schema is None"),
+    ],
+)
+def test_json_that_readers_could_take_differently(data: bytes, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        Manifest.from_json(data, "m")
+
+
+def test_many_images_may_be_listed_and_one_twice(manifest: Manifest) -> None:
+    images = [f"sha256:{number:064x}" for number in range(50_000)] * 2
+    read = Manifest.from_json(changed(manifest, put("provenance.train", images)))
+    assert read.provenance.train == tuple(images)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), np.float32(1), np.zeros(2), b"bytes", {1: 2}, {"deep": [object()]}, "\x00"],
+)
+def test_what_json_cannot_hold_is_a_bug_of_the_caller(manifest: Manifest, value: object) -> None:
+    detector = dataclasses.replace(manifest.detector, config={"value": value})
+    with pytest.raises(InternalError, match=r"detector\.config\.value.* JSON cannot hold"):
+        dataclasses.replace(manifest, detector=detector).to_json()
+
+
+def test_a_manifest_that_no_reader_would_take_is_not_written(manifest: Manifest) -> None:
+    wrong = Thresholds(image=1.0, pixel=1.0, image_median=2.0, pixel_median=0.0)
+    target = dataclasses.replace(manifest.targets[0], thresholds=wrong)
+    with pytest.raises(InternalError, match="image threshold 1 is not above the median 2 of good images"):
+        dataclasses.replace(manifest, targets=(target, *manifest.targets[1:])).to_json()
+
+
+def test_dates_are_utc_seconds(manifest: Manifest) -> None:
+    provenance = dataclasses.replace(manifest.provenance, created=utc_now())
+    dataclasses.replace(manifest, provenance=provenance).to_json()
