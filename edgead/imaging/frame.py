@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MAX_PIXELS = 2**27
 """Images with more pixels are refused before they are decoded (11,585 × 11,585 would fit)."""
 
+# OpenCV reads its limit once, when it is first imported.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+
 _WIDE = {10: "MONO10", 12: "MONO12", 16: "MONO16"}
 
 
@@ -91,7 +94,7 @@ def decode(content: bytes, *, name: str = "the image", bit_depth: int | None = N
     if not content:
         raise ImageError(f"{name} is empty (0 bytes); remove it or copy it again")
     pixels = _decode_pixels(content, name)
-    if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:  # cv2 was imported before the limit could be set
+    if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:  # cv2 was imported before this module
         raise ImageError(_too_large(name))
     if pixels.ndim == 3 and pixels.shape[2] not in (3, 4):
         raise ImageError(f"{name} has {pixels.shape[2]} channels; edgead reads gray and colour images")
@@ -109,8 +112,6 @@ def _too_large(name: str) -> str:
 
 
 def _decode_pixels(content: bytes, name: str) -> npt.NDArray[Any]:
-    # OpenCV reads its limit when it is first imported.
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
     import cv2
 
     # What OpenCV would log stands in the exception; its codecs still talk to stderr on their own.
