@@ -82,7 +82,7 @@ def from_good(scores: npt.ArrayLike, *, false_positive_rate: float = DEFAULT_FAL
         text = f"1 % above the one score of all {count} good images; not supported by any spread"
     elif above:
         rule, threshold = "good_quantile", midway(lower, float(ordered[count - above]))
-        text = f"{above} of {count} good images lie at or above it"
+        text = f"{above} of {count} good images at or above it"
     else:
         rule = "above_highest_good"
         tail = math.ceil(_TAIL_SHARE * count)
