@@ -110,7 +110,7 @@ def run(
 
     progress = progress if progress is not None else Silent()
     files = _find(images)
-    _prepare(output, overwrite)
+    earlier = _earlier_run(output, overwrite)
     with open_bundle(bundle) as opened, Session.open(opened, target, threads=threads) as session:
         if target is None:
             progress.say(f"running {session.target}")
@@ -118,6 +118,7 @@ def run(
             target=str(session.target),
             predictions=output / PREDICTIONS,
         )
+        _prepare(output, earlier)  # only now: a bundle that cannot run costs no earlier results
         judge = _Judge(session, bit_depth, overlays, output / OVERLAYS)
         names = _overlay_names([shown for _, shown in files])
         totals_ms: list[float] = []
@@ -157,16 +158,23 @@ def _find(images: Sequence[Path]) -> list[tuple[Path, Path]]:
     return list(found.items())
 
 
-def _prepare(output: Path, overwrite: bool) -> None:
-    old = [output / PREDICTIONS, output / f"{PREDICTIONS}.partial", output / OVERLAYS]
+def _earlier_run(output: Path, overwrite: bool) -> list[Path]:
+    """What an earlier run left in `output`, to be replaced.
+
+    Raises:
+        OutputError: there is something, and it may not be replaced.
+    """
+    names = (PREDICTIONS, f"{PREDICTIONS}.partial", OVERLAYS)
+    there = [output / name for name in names if (output / name).exists()]
+    if there and not overwrite:
+        raise OutputError(f"{there[0]} exists; choose another output folder, or replace it with --overwrite")
+    return there
+
+
+def _prepare(output: Path, earlier: list[Path]) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
-        there = [path for path in old if path.exists()]
-        if there and not overwrite:
-            raise OutputError(
-                f"{there[0]} exists; choose another output folder, or replace it with --overwrite"
-            )
-        for path in there:
+        for path in earlier:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     except OSError as err:
         raise OutputError(
