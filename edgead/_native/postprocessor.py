@@ -316,4 +316,5 @@ def _pointer(array: npt.NDArray[np.generic] | None, dtype: str) -> tuple[int | N
         return None, 0
     if array.dtype != dtype or not array.flags.c_contiguous:
         raise UsageError(f"post kernel: an array of {array.dtype}, C-contiguous {dtype} is needed")
-    return array.ctypes.data, array.size
+    address: int = array.__array_interface__["data"][0]  # array.ctypes.data takes three times as long
+    return address, array.size

@@ -99,16 +99,18 @@ void expand(const float *grid_row, const PostTile *tiles, std::size_t tile_count
   }
 }
 
-// The lowest bytes of a block of integers 0 .. 255, in order.
+// A block of integers, clamped to 0 .. 255, as bytes in order.
 [[gnu::always_inline]] inline void store_bytes(std::uint8_t *to, const Ints (&block)[kUnroll]) {
 #if defined(EDGEAD_LEVEL_avx512)
-  for (std::size_t i = 0; i < kUnroll; ++i)
-    _mm_storeu_si128(reinterpret_cast<__m128i *>(to + i * kLanes),
-                     _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)block[i]));
+  const __m512i low = _mm512_packs_epi32((__m512i)block[0], (__m512i)block[1]);
+  const __m512i high = _mm512_packs_epi32((__m512i)block[2], (__m512i)block[3]);
+  const __m512i bytes = _mm512_packus_epi16(low, high);  // every 128 bits hold four bytes of each register
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  _mm512_storeu_si512(to, _mm512_maskz_permutexvar_epi32(0xffff, order, bytes));
 #elif defined(EDGEAD_LEVEL_avx2)
   const __m256i low = _mm256_packs_epi32((__m256i)block[0], (__m256i)block[1]);
   const __m256i high = _mm256_packs_epi32((__m256i)block[2], (__m256i)block[3]);
-  const __m256i bytes = _mm256_packus_epi16(low, high);  // in groups of four: 0 2 4 6, 1 3 5 7
+  const __m256i bytes = _mm256_packus_epi16(low, high);
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), _mm256_permutevar8x32_epi32(bytes, order));
 #elif defined(__SSE2__)
@@ -117,7 +119,8 @@ void expand(const float *grid_row, const PostTile *tiles, std::size_t tile_count
   _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm_packus_epi16(low, high));
 #else
   for (std::size_t i = 0; i < kUnroll; ++i) {
-    const Bytes bytes = __builtin_convertvector(block[i], Bytes);
+    const Ints positive = block[i] > 0 ? block[i] : Ints{};
+    const Bytes bytes = __builtin_convertvector(positive < 255 ? positive : Ints{} + 255, Bytes);
     __builtin_memcpy(to + i * kLanes, &bytes, sizeof bytes);
   }
 #endif
@@ -143,6 +146,7 @@ template <bool with_mask, bool with_heatmap>
       sum[i] += weight * value;
     }
   }
+  const Floats most = Floats{} + 255.5f;
   Ints above[kUnroll], shade[kUnroll];
 #pragma GCC unroll 4
   for (std::size_t i = 0; i < kUnroll; ++i) {
@@ -152,10 +156,9 @@ template <bool with_mask, bool with_heatmap>
     running.nan |= value != value;
     if (with_mask) above[i] = (value >= job.threshold) & 255;
     if (with_heatmap) {
-      Floats level = (value - job.heat_low) * job.heat_scale;
-      level = level > 0.0f ? level : Floats{};  // false for NaN
-      level = level < 255.0f ? level : Floats{} + 255.0f;
-      shade[i] = __builtin_convertvector(level + 0.5f, Ints);
+      // The instructions behind the conversion give NaN and -inf a value that is not above 0, but +inf, too.
+      const Floats level = (value - job.heat_low) * job.heat_scale + 0.5f;
+      shade[i] = __builtin_convertvector(most < level ? most : level, Ints);
     }
   }
   if (with_mask) store_bytes(mask, above);

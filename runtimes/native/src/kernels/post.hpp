@@ -35,7 +35,7 @@ struct PostRow {
   std::size_t width;
   float offset;
   float threshold;            // mask = out >= threshold ? 255 : 0
-  float heat_low, heat_scale;  // heatmap = trunc(clamp((out - low) * scale, 0, 255) + 0.5); NaN gives 0
+  float heat_low, heat_scale;  // heatmap = clamp(trunc((out - low) * scale + 0.5), 0, 255); NaN gives 0
   float *map;
   std::uint8_t *mask;     // NULL = not wanted
   std::uint8_t *heatmap;  // NULL = not wanted
