@@ -4,8 +4,8 @@
 
 From a raw map to score, map, mask, 8-bit heatmap and regions, σ = 4, for 36→288 and 64→1024 pixels a side.
 All sides run in turn in each round; the figures are medians over all rounds. The chains leave out each
-region's peak, which the kernel gives. --cpu-time counts the thread's CPU time, for machines with other work to
-do: every side has one thread. Bars: 36→288 at least 15× (SciPy) and 4× (OpenCV) as fast, 64→1024 at least 30×
+region's peak, which the kernel gives. --cpu-time counts the thread's CPU time, for machines with other work
+to do: every side has one thread. Bars: 36→288 at least 15× (SciPy) and 4× (OpenCV) as fast, 64→1024 30×
 and 8×, with the best instruction set; at most 1e-5 of the map's range from float64. Exits with 1 when one is
 missed.
 """
