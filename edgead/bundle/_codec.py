@@ -164,8 +164,8 @@ def _decode_dataclass(cls: Any, value: object, where: str) -> Any:
         arguments[field.name] = _decode(hints[field.name], value[field.name], _field(where, field.name))
     try:
         return cls(**arguments)
-    except UsageError as err:
-        raise BundleError(f"{where}: {err}") from err
+    except UsageError as err:  # its message names the class
+        raise BundleError(f"{where.partition(': ')[0]}: {err}") from err
 
 
 def _decode_tuple(arguments: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:

@@ -52,7 +52,9 @@ class BundleWriter:
             compile_to(writer.path("targets/openvino-fp32/model.xml"))
             writer.finish(manifest)
 
-    An error or Ctrl-C before `finish` returns leaves nothing behind, and an older bundle as it was.
+    An error or Ctrl-C before `finish` returns leaves nothing behind, and an older bundle as it was. A zip is
+    replaced at once; a directory by two renames, between which a reader may find nothing. Only a kill or a
+    power cut leaves the hidden folder ``.NAME.….partial``, which may be removed.
 
     Args:
         path: where the bundle shall stand, usually ``NAME.edgead``.

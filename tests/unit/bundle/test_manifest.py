@@ -102,7 +102,7 @@ HASH = "sha256:" + "0" * 64
         ("geometry.height", 0, "m: geometry 0x8 is out of range (1 to 65,536 a side, 268,435,456 in all)"),
         ("geometry.height", 2**53, "m: geometry.height: an integer is larger than 2^53 - 1"),
         ("geometry.resampler", "lanczos", "'lanczos', must be one of pillow_bilinear, opencv_linear"),
-        ("geometry.mode", "shorter_side", "m: geometry: geometry: shorter_side needs a window"),
+        ("geometry.mode", "shorter_side", "m: geometry: shorter_side needs a window"),
         ("geometry.window", [8], "m: geometry.window is [8], must be an array of 2"),
         ("geometry.window", [9, 9], "is larger than the resize 8x8"),
         ("geometry.roi", [-1, 0, 4, 4], "m: geometry.roi begins at (-1, 0), outside of every frame"),
