@@ -1,7 +1,6 @@
 // The C shell of the post kernel: versions of structs, arguments, buffers. The work is in post_plan.cpp.
 
 #include <cmath>
-#include <cstring>
 #include <new>
 
 #include "edgead/edgead.h"
@@ -15,15 +14,6 @@ struct edgead_postprocessor {
 namespace {
 
 using edgead::ErrorSink;
-
-// Writes defaults into a struct of the caller's version; too small a size is no version and leaves it alone.
-template <typename Struct>
-void init_sized(Struct *target, std::uint32_t caller_size, Struct defaults) noexcept {
-  if (target == nullptr || caller_size < sizeof(Struct)) return;
-  std::memset(static_cast<void *>(target), 0, caller_size);
-  defaults.struct_size = caller_size;
-  std::memcpy(static_cast<void *>(target), &defaults, sizeof defaults);
-}
 
 edgead_status check_buffer(const void *buffer, std::size_t capacity, std::size_t needed, const char *name,
                            const ErrorSink &sink) noexcept {
@@ -59,18 +49,18 @@ void edgead_postprocess_options_init(edgead_postprocess_options *options, uint32
   defaults.channels = 1;
   defaults.score_rule = EDGEAD_SCORE_MAX_GRID;
   defaults.cpu_mask = ~std::uint64_t{0};
-  init_sized(options, struct_size, defaults);
+  edgead::fill_defaults(options, struct_size, defaults);
 }
 
 void edgead_post_params_init(edgead_post_params *params, uint32_t struct_size) {
   edgead_post_params defaults{};
   defaults.heatmap_high = 1.0f;
   defaults.min_area = 1;
-  init_sized(params, struct_size, defaults);
+  edgead::fill_defaults(params, struct_size, defaults);
 }
 
 void edgead_post_result_init(edgead_post_result *result, uint32_t struct_size) {
-  init_sized(result, struct_size, edgead_post_result{});
+  edgead::fill_defaults(result, struct_size, edgead_post_result{});
 }
 
 edgead_status edgead_postprocessor_create(const edgead_postprocess_options *options,

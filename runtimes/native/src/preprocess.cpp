@@ -20,15 +20,6 @@ namespace {
 
 constexpr std::uint32_t MAX_SIDE = 1U << 20;
 
-// An older caller's struct is shorter, a newer one's longer: known defaults first, zero beyond.
-template <typename Struct>
-void fill_defaults(Struct *out, std::uint32_t struct_size, Struct defaults) noexcept {
-  if (out == nullptr || struct_size < sizeof(std::uint32_t)) return;
-  defaults.struct_size = struct_size;
-  std::memset(static_cast<void *>(out), 0, struct_size);
-  std::memcpy(static_cast<void *>(out), &defaults, struct_size < sizeof(Struct) ? struct_size : sizeof(Struct));
-}
-
 edgead_status check_options(edgead_preprocess_options &o, const ErrorSink &error) noexcept {
   if (o.resampler != EDGEAD_RESAMPLER_PILLOW_BILINEAR && o.resampler != EDGEAD_RESAMPLER_OPENCV_LINEAR)
     return error.fail(EDGEAD_ERR_INVALID_ARGUMENT, "resampler %u is unknown; use EDGEAD_RESAMPLER_*", o.resampler);

@@ -2,6 +2,8 @@
 // Status plus a sentence for the caller's buffer. No exception crosses the C boundary.
 
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 
 #include "edgead/edgead.h"
 
@@ -20,5 +22,15 @@ struct ErrorSink {
 // struct leaves the newer fields alone. False where the size is too small to be any version of the struct.
 bool copy_sized(void *full, std::size_t full_size, const void *given, std::size_t caller_size,
                 std::size_t minimum) noexcept;
+
+// Writes defaults into the caller's struct of `caller_size` bytes. An older caller's struct is shorter, a newer
+// one's longer: known defaults first, zero beyond. NULL, and a size that holds no struct_size, are left alone.
+template <typename Struct>
+void fill_defaults(Struct *out, std::uint32_t caller_size, Struct defaults) noexcept {
+  if (out == nullptr || caller_size < sizeof(std::uint32_t)) return;
+  defaults.struct_size = caller_size;
+  std::memset(static_cast<void *>(out), 0, caller_size);
+  std::memcpy(static_cast<void *>(out), &defaults, caller_size < sizeof(Struct) ? caller_size : sizeof(Struct));
+}
 
 }  // namespace edgead

@@ -146,10 +146,14 @@ void test_versions() {
   CHECK_EQ(edgead_postprocessor_create(&later.options, &out, nullptr, 0), EDGEAD_OK);
   edgead_postprocessor_destroy(out);
 
+  // An earlier caller's shorter struct: not a byte beyond it is written.
   edgead_post_params params;
   std::memset(&params, 0x11, sizeof params);
-  edgead_post_params_init(&params, sizeof params - 1);  // no version is that small
+  edgead_post_params_init(&params, 0);
   CHECK_EQ(params.struct_size, 0x11111111);
+  edgead_post_params_init(&params, sizeof params - sizeof params.min_area);
+  CHECK_EQ(params.struct_size, sizeof params - sizeof params.min_area);
+  CHECK(params.heatmap_high == 1.0f && params.min_area == 0x11111111);
   edgead_post_params_init(nullptr, sizeof params);
   edgead_post_params_init(&params, sizeof params);
   CHECK(params.heatmap_high == 1.0f && params.min_area == 1);

@@ -108,7 +108,8 @@ int main() {
   constexpr float infinity = std::numeric_limits<float>::infinity();
   for (int i = 0; i < 300; ++i) {
     std::vector<float> values(1 + random() % 400);
-    for (float &value : values) value = (static_cast<float>(random() % 2000) - 1000.0f) * (i % 3 == 0 ? 1e-42f : 0.37f);
+    const float unit = i % 3 == 0 ? 1e-42f : 0.37f;
+    for (float &value : values) value = (static_cast<float>(random() % 2000) - 1000.0f) * unit;
     check_top_k(random, values);
     values[0] = infinity;
     check_top_k(random, values);
