@@ -58,7 +58,12 @@ def map_area(geometry: Geometry, height: int, width: int) -> Area:
 
 
 def draw(
-    frame: Rgb, prediction: Prediction, thresholds: Thresholds, title: str, area: Area | None = None
+    frame: Rgb,
+    prediction: Prediction,
+    thresholds: Thresholds,
+    title: str,
+    area: Area | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Rgb:
     """Draw `prediction` on its frame.
 
@@ -68,13 +73,14 @@ def draw(
         thresholds: those that the prediction was made with.
         title: shown in the header, shortened in its middle where it is too long.
         area: where the map lies on the frame; None = all of it.
+        size: (height, width) of the frame that regions and area are in, where `frame` is a smaller copy.
 
     Returns:
         (h, w, 3) uint8 RGB, at most about 1,450 pixels wide.
     """
     import numpy as np
 
-    height, width = frame.shape[:2]
+    height, width = size if size is not None else frame.shape[:2]
     layout = _Layout.of(height, width)
     picture: Rgb = np.full((layout.height, layout.width, 3), _GROUND, np.uint8)
     _header(picture[:HEADER], prediction, thresholds, title)
@@ -88,6 +94,12 @@ def draw(
     y, x = layout.panels[1]
     _legend(picture[y : y + layout.panel_height, x + layout.panel_width :])
     return picture
+
+
+def display_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) of the copy of a frame that `draw` needs: at most 1,280 on the long side."""
+    scale = min(1.0, 2 * PANEL / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def save(path: Path, picture: Rgb) -> None:

@@ -248,14 +248,14 @@ class _Judge:
         return Judged(path, prediction.decision, prediction.score, overlay, error_text), record
 
     def _draw(self, frame: Frame, prediction: Prediction, title: str, place: Path) -> None:
-        from edgead.imaging.overlay import draw, map_area, save
+        from edgead.imaging.overlay import display_size, draw, map_area, save
         from edgead.imaging.preprocess import Preprocess
 
-        height, width = frame.height, frame.width
-        # Its own size in, its own size out: the frame's true colours, by the network's pixel path.
-        pixels = Preprocess(Geometry(height=height, width=width))(frame)
-        area = map_area(self._session.geometry, height, width)
-        save(place, draw(pixels, prediction, self._session.thresholds, title, area))
+        size = frame.height, frame.width
+        rows, columns = display_size(*size)
+        pixels = Preprocess(Geometry(height=rows, width=columns))(frame)
+        area = map_area(self._session.geometry, *size)
+        save(place, draw(pixels, prediction, self._session.thresholds, title, area, size))
 
 
 def _overlay_names(shown: list[Path]) -> list[Path]:

@@ -137,6 +137,7 @@ def test_ctrl_c_is_130_with_a_line_and_no_trace(tmp_path: Path) -> None:
     script.write_text(
         "import os, signal, typer\n"
         "from edgead.cli._errors import guarded\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job may ignore it
         "app = typer.Typer(pretty_exceptions_enable=False)\n"
         "app.command()(guarded(lambda: os.kill(os.getpid(), signal.SIGINT)))\n"
         "app()\n"

@@ -254,8 +254,14 @@ def test_ctrl_c_keeps_whole_lines(part: Path, grey: Grey, tmp_path: Path) -> Non
     for index in range(20_000):
         os.link(image, images / f"{index:05}.png")
     out = tmp_path / "out"
+    listening = (  # a background job may ignore SIGINT
+        "import signal\n"
+        "from edgead.cli.app import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "main()\n"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "edgead", "run", part, images, "-o", out, "--overlays", "none"],
+        [sys.executable, "-c", listening, "run", part, images, "-o", out, "--overlays", "none"],
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from edgead.errors import OutputError
-from edgead.imaging.overlay import PANEL, Area, draw, map_area, save
+from edgead.imaging.overlay import PANEL, Area, display_size, draw, map_area, save
 from edgead.types import Decision, Geometry, Prediction, Region, Thresholds
 
 LIMITS = Thresholds(image=4.0, pixel=5.0, image_median=2.0, pixel_median=3.0)
@@ -84,6 +84,23 @@ def test_a_box_stands_around_its_region() -> None:
     assert (panel[302:348, 202:298] == 100).all(), "the defect itself stays visible"
     assert (columns.min(), columns.max()) == pytest.approx((200, 300), abs=6)
     assert rows.max() == pytest.approx(350, abs=6)
+
+
+def test_a_smaller_copy_of_the_frame_gives_the_same_picture() -> None:
+    region = Region((400, 600, 200, 100), 9000, 7.0)
+    prediction, area = _prediction("NG", 8.0, (region,)), Area(0, 640, 1280, 640)
+    whole = draw(np.full((2560, 2560, 3), 100, np.uint8), prediction, LIMITS, "", area)
+    assert display_size(2560, 2560) == (1280, 1280)
+    small = draw(np.full((1280, 1280, 3), 100, np.uint8), prediction, LIMITS, "", area, (2560, 2560))
+    assert (whole == small).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((8, 9), (8, 9)), ((4000, 5000), (1024, 1280)), ((1, 128_000), (1, 1280)), ((1280, 1280), (1280, 1280))],
+)
+def test_display_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert display_size(*size) == expected
 
 
 def test_extreme_values_are_drawn() -> None:
