@@ -114,23 +114,30 @@ def _too_large(name: str) -> str:
 def _decode_pixels(content: bytes, name: str) -> npt.NDArray[Any]:
     import cv2
 
-    # What OpenCV would log stands in the exception; its codecs still talk to stderr on their own.
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        # From memory, never by imread: of a JPEG file that is cut off, imread returns the rest in gray.
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as err:
         if "MAX_IMAGE" in str(err):
             raise ImageError(_too_large(name)) from err
         raise ImageError(f"{name} cannot be decoded: {err}") from err
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-    if pixels is None:
+    if pixels is None or _is_cut_off_jpeg(content):
         raise ImageError(
             f"{name} is damaged, cut off, or not an image of a format that OpenCV reads; "
             f"open it in a viewer, copy it again or remove it"
         )
     return np.asarray(pixels)
+
+
+def _is_cut_off_jpeg(content: bytes) -> bool:
+    """Whether the end marker is missing: OpenCV 4 would then fill the rest of the picture with gray."""
+    if not content.startswith(b"\xff\xd8"):
+        return False
+    at = 2
+    while at + 4 <= len(content) and content[at] == 0xFF:
+        if content[at + 1] == 0xDA:  # pixels from here on: 0xFF stands there only in front of markers and 0
+            return content.find(b"\xff\xd9", at) < 0
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return True
 
 
 def _wide_frame(pixels: npt.NDArray[np.uint16], name: str, bit_depth: int | None) -> Frame:

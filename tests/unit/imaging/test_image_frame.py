@@ -142,6 +142,17 @@ def test_cut_off_files_are_refused(content: bytes, share: float) -> None:
         decode(content[: int(len(content) * share)])
 
 
+def test_a_jpeg_with_a_thumbnail_is_cut_off_where_its_own_end_is_missing() -> None:
+    exif = Image.Exif()
+    exif[0x927C] = saved(Image.fromarray(RGB[:16, :16]), "JPEG")  # has an end marker of its own
+    content = saved(Image.fromarray(RGB), "JPEG", exif=exif)
+    assert content.count(b"\xff\xd9") == 2
+    assert decode(content).height == 120
+    assert decode(content + b"trailing bytes").height == 120
+    with pytest.raises(ImageError, match="cut off"):
+        decode(content[:-2])
+
+
 def test_a_flipped_byte_in_a_png_is_seen() -> None:
     content = bytearray(saved(Image.fromarray(RGB), "PNG"))
     content[len(content) // 2] ^= 0xFF
