@@ -136,6 +136,9 @@ def _is_cut_off_jpeg(content: bytes) -> bool:
     while at + 4 <= len(content) and content[at] == 0xFF:
         if content[at + 1] == 0xDA:  # pixels from here on: 0xFF stands there only in front of markers and 0
             return content.find(b"\xff\xd9", at) < 0
+        if content[at + 1] == 0xFF:  # a fill byte
+            at += 1
+            continue
         at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
     return True
 

@@ -149,6 +149,7 @@ def test_a_jpeg_with_a_thumbnail_is_cut_off_where_its_own_end_is_missing() -> No
     assert content.count(b"\xff\xd9") == 2
     assert decode(content).height == 120
     assert decode(content + b"trailing bytes").height == 120
+    assert decode(content[:2] + b"\xff\xff" + content[2:]).height == 120  # fill bytes before a marker
     with pytest.raises(ImageError, match="cut off"):
         decode(content[:-2])
 
