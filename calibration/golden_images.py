@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgead.data.split import ranked
 from edgead.errors import DatasetError
@@ -29,33 +29,25 @@ def choose(hashes: Sequence[str], *, count: int = 2, seed: int = 0) -> tuple[int
     return tuple(sorted(hashes.index(name) for name in ranked(hashes, seed)[:count]))
 
 
-def synthetic_defect(
-    image: npt.NDArray[np.unsignedinteger[Any]],
-    seed: int,
-    *,
-    roi: tuple[int, int, int, int] | None = None,
-    white: int = 255,
-) -> npt.NDArray[np.unsignedinteger[Any]]:
+def synthetic_defect(image: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:
     """A copy of `image` with a soft blob and a scratch through it, somewhere in the middle.
 
     The defect is dark where its surroundings are bright and bright where they are dark, so that a person sees
     it. It exercises an engine; it is no measure of how well defects are found.
 
     Args:
-        image: (H, W) or (H, W, C) uint8 or uint16.
+        image: (H, W) or (H, W, C) uint8.
         seed: place, direction and shape; the same seed gives the same pixels.
-        roi: (x, y, w, h) in whose middle the defect lies; None = the whole image.
-        white: the highest value of the pixel format, 4,095 for 12 bits.
     """
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    left, top, width, height = roi or (0, 0, image.shape[1], image.shape[0])
+    height, width = image.shape[:2]
     side = min(width, height)
-    centre_x, centre_y = left + width * rng.uniform(0.35, 0.65), top + height * rng.uniform(0.35, 0.65)
+    centre_x, centre_y = width * rng.uniform(0.35, 0.65), height * rng.uniform(0.35, 0.65)
     angle, stretch = rng.uniform(0, np.pi), rng.uniform(0.6, 1.0)
-    x = np.arange(image.shape[1], dtype=np.float32)[None, :] + 0.5 - centre_x
-    y = np.arange(image.shape[0], dtype=np.float32)[:, None] + 0.5 - centre_y
+    x = np.arange(width, dtype=np.float32)[None, :] + 0.5 - centre_x
+    y = np.arange(height, dtype=np.float32)[:, None] + 0.5 - centre_y
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
 
     radius = max(_BLOB_RADIUS * side, 1.0)
@@ -65,9 +57,7 @@ def synthetic_defect(
     cover = _STRENGTH * np.maximum(blob, scratch)
 
     around = image[blob > np.exp(-1)] if (blob > np.exp(-1)).any() else image
-    paint = 0.0 if around.mean() > white / 2 else float(white)
+    paint = 0.0 if around.mean() > 127.5 else 255.0
     cover = cover.reshape(cover.shape + (1,) * (image.ndim - 2))
-    painted: npt.NDArray[np.unsignedinteger[Any]] = np.rint(image * (1 - cover) + paint * cover).astype(
-        image.dtype
-    )
+    painted: npt.NDArray[np.uint8] = np.rint(image * (1 - cover) + paint * cover).astype(np.uint8)
     return painted

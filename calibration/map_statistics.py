@@ -6,23 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgead.calibration.threshold import DEFAULT_FALSE_POSITIVE_RATE, from_good, from_labelled
 from edgead.data.folder import ImageItem
 from edgead.errors import DatasetError, EngineError, ImageError
 from edgead.progress import Progress, Silent
 from edgead.types import Thresholds
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from edgead.imaging.frame import Frame
-    from edgead.imaging.postprocess import Postprocess
-    from edgead.runtimes._base import Runtime
-
-Scorer = Callable[[Path], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +31,18 @@ class MapStatistics:
     skipped: tuple[tuple[Path, str], ...] = ()
 
 
-def scorer(
-    read: Callable[[Path], Frame],
-    preprocess: Callable[[Frame], npt.NDArray[np.uint8]],
-    runtime: Runtime,
-    postprocess: Postprocess,
-) -> Scorer:
-    """A function from an image file to (score_raw, map_max), through the pixel path of the device.
+def collect(
+    items: Sequence[ImageItem],
+    score: Callable[[Path], tuple[float, float]],
+    *,
+    progress: Progress | None = None,
+) -> MapStatistics:
+    """Score each image once; images that cannot be read are skipped and named.
 
     Args:
-        read: decodes a file (`edgead.imaging.frame.read_image`).
-        preprocess: frame to (H, W, 3) uint8 RGB of the engine's size.
-        runtime: opened, input shape (1, H, W, 3).
-        postprocess: of the same detector.
-    """
-
-    def score(path: Path) -> tuple[float, float]:
-        raw = runtime.infer(preprocess(read(path))[None])
-        graph_score = None if raw.image_score is None else float(raw.image_score[0])
-        score_raw, map_max, _ = postprocess.scores(raw.anomaly_map[0], graph_score)
-        return score_raw, map_max
-
-    return score
-
-
-def collect(items: Sequence[ImageItem], score: Scorer, *, progress: Progress | None = None) -> MapStatistics:
-    """Score each image once; images that cannot be read are skipped and named.
+        items: the images.
+        score: file to (score_raw, map_max), through one engine and the pixel path of the device.
+        progress: where to show progress.
 
     Raises:
         EngineError: the engine gave a NaN or infinite value for an image.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.errors import DatasetError, ImageError
+from edgead.errors import DatasetError
 from edgead.types import Geometry
 
 if TYPE_CHECKING:
@@ -69,22 +69,13 @@ def _nearest(count: int, window: int, offset: int, source: int, resized: int) ->
 
 def _read(path: Path) -> npt.NDArray[np.bool_]:
     """(height, width) bool of the decoded file."""
-    import cv2
     import numpy as np
 
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    except OSError as err:
-        raise ImageError(f"mask {path} cannot be read: {err.strerror or err}") from err
-    except cv2.error as err:
-        raise ImageError(f"mask {path} cannot be decoded: {err.err}") from err
-    if pixels is None:
-        raise ImageError(f"mask {path} cannot be decoded ({data.size} bytes); is it an image?")
-    if pixels.dtype.kind != "u":
-        raise ImageError(f"mask {path} holds {pixels.dtype} values; save it as an 8-bit PNG of 0 and 255")
+    from edgead.imaging.frame import read_image
+
+    pixels = read_image(path, bit_depth=16).data
     if pixels.ndim == 3:
-        pixels = pixels[:, :, : 1 if pixels.shape[2] == 2 else 3].max(axis=2)
+        pixels = pixels[:, :, :3].max(axis=2)
     half = np.iinfo(pixels.dtype).max // 2
     if 0 < pixels.max() <= half:
         raise DatasetError(

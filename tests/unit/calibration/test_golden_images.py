@@ -29,17 +29,3 @@ def test_the_seed_decides() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     assert np.array_equal(synthetic_defect(image, 1), synthetic_defect(image, 1))
     assert not np.array_equal(synthetic_defect(image, 1), synthetic_defect(image, 2))
-
-
-def test_it_lies_in_the_roi() -> None:
-    image = np.full((100, 300), 50, np.uint8)
-    rows, cols = np.nonzero(synthetic_defect(image, 3, roi=(200, 10, 80, 80)) > 60)
-    assert 200 <= cols.min() < cols.max() < 280
-    assert 10 <= rows.min() < rows.max() < 90
-
-
-def test_twelve_bits_stay_twelve_bits() -> None:
-    image = np.full((80, 80), 700, np.uint16)
-    result = synthetic_defect(image, 0, white=4095)
-    assert result.dtype == np.uint16
-    assert 2500 < result.max() <= 4095

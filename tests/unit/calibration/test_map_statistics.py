@@ -1,16 +1,12 @@
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from edgead.calibration.map_statistics import MapStatistics, collect, scorer, thresholds
+from edgead.calibration.map_statistics import MapStatistics, collect, thresholds
 from edgead.data.folder import ImageItem
 from edgead.errors import DatasetError, EngineError, ImageError
-from edgead.imaging.postprocess import Postprocess
 from edgead.progress import Silent
-from edgead.runtimes._base import Availability, RawOutput, Runtime
-from edgead.types import PostRecipe, Target
 
 ITEMS = tuple(ImageItem(Path(f"{number}.png")) for number in range(200))
 
@@ -80,32 +76,3 @@ def test_labelled_images_set_the_image_threshold_and_leave_the_pixel_threshold()
     assert limits.image == 25.0
     assert limits.image_median == 4.5
     assert limits.pixel == thresholds(good).pixel
-
-
-class _Mean(Runtime):
-    """Gives the mean grey of the image as a 2×2 map, one cell doubled."""
-
-    engine = "mean"
-    precisions = ("fp32",)
-
-    @classmethod
-    def availability(cls) -> Availability:
-        return Availability(True)
-
-    def open_impl(self, graph: Path, target: Target, threads: int) -> tuple[int, int, int, int]:
-        return (1, 8, 8, 3)
-
-    def infer_impl(self, image: np.ndarray) -> RawOutput:
-        return RawOutput(image.mean(dtype=np.float32) * np.array([[[[1, 1], [1, 2]]]], np.float32))
-
-    def close_impl(self) -> None:
-        pass
-
-
-def test_the_scorer_goes_through_runtime_and_post() -> None:
-    recipe = PostRecipe(grid=(2, 2), output=(4, 4), upsample="nearest", score_rule="max")
-    with _Mean().open(Path("graph"), Target("mean", "fp32")) as runtime:
-        score = scorer(_number, lambda grey: np.full((8, 8, 3), grey, np.uint8), runtime, Postprocess(recipe))  # type: ignore[arg-type]
-        good = collect(ITEMS[10:12], score)
-    assert good.scores == pytest.approx((20.0, 22.0))
-    assert good.map_maxima == pytest.approx((20.0, 22.0))

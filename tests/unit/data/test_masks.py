@@ -109,7 +109,7 @@ def test_a_roi_outside_the_image_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 30])
 def test_broken_files_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.png").write_bytes(content)
-    with pytest.raises(ImageError, match=r"m\.png cannot be decoded"):
+    with pytest.raises(ImageError, match=r"m\.png is (empty|damaged)"):
         load_mask(tmp_path / "m.png", (9, 7), Geometry(height=8, width=8), (8, 8))
 
 
