@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from edgead.backbones import _base
 from edgead.backbones._base import Backbone, WeightsSource
 from edgead.bundle.hashes import PREFIX, sha256_file
+from edgead.checkpoints import _restricted_pickle
 from edgead.errors import RuntimeMissingError, WeightsError
 from edgead.progress import Progress
 
@@ -45,7 +45,16 @@ def load_weights(
         RuntimeMissingError: the package that ships the weights is not installed.
     """
     path = file if file is not None else fetch(network.spec.weights, progress=progress)
-    tensors = read_tensors(path)
+    fill(network, name, read_tensors(path), path)
+    return LoadedWeights(path.name, sha256_file(path))
+
+
+def fill(network: Backbone, name: str, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Fill `network`, the backbone `name`, with `tensors`, which came from `path`.
+
+    Raises:
+        WeightsError: they are another network's; the message says whose; nothing was loaded.
+    """
     problem = _problem(name, network, tensors)
     if problem:
         raise WeightsError(
@@ -53,7 +62,6 @@ def load_weights(
             f"needed are the weights of {name} ({network.spec.weights.file})"
         )
     network.load_state_dict({key: tensors.get(key, value) for key, value in network.state_dict().items()})
-    return LoadedWeights(path.name, sha256_file(path))
 
 
 def fetch(source: WeightsSource, *, progress: Progress | None = None) -> Path:
@@ -103,14 +111,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as err:
         raise WeightsError(f"{path} cannot be read: {err.strerror or err}") from err
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as err:
-        raise WeightsError(
-            f"{path} is not a file of weights that can be read safely: {str(err).splitlines()[0]}; "
-            "save the network's state_dict() again"
-        ) from err
+    except SafetensorError as err:
+        raise WeightsError(f"{path} is not a safetensors file, or damaged: {err}") from err
+    found = _restricted_pickle.load(path)
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise WeightsError(f"{path} holds no plain state_dict; save the network's state_dict()")
     return dict(found)

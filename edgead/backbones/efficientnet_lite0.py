@@ -74,8 +74,8 @@ class _Block(nn.Module):
         """(N, inputs, H, W) to (N, outputs, ceil(H/stride), ceil(W/stride))."""
         out = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
         out = F.relu6(self._bn1(self._depthwise_conv(out)))
-        out = self._bn2(self._project_conv(out))
-        return out + x if self.shortcut else out
+        projected: Tensor = self._bn2(self._project_conv(out))
+        return projected + x if self.shortcut else projected
 
 
 class EfficientNetLite0(Backbone):

@@ -1,6 +1,7 @@
 """The presets: literal values, so that the command line reads them without importing torch.
 
-A name is a detector's file stem or a variant of one; `config` is what the detector's `from_config` takes.
+A name is a detector's file stem or a variant of one; `config` is what the detector's `from_config` takes,
+`training` what its file in `edgead.training` takes.
 """
 
 from __future__ import annotations
@@ -14,10 +15,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         "config": {
             "backbone": "efficientnet_lite0",
             "taps": ["stage3", "stage5"],
-            "tap_dim": 336,
-            "embedding_dim": 672,
-            "hidden_dim": 512,
+            "tap_dim": 112,
+            "embedding_dim": 224,
+            "hidden_dim": 256,
             "geometry": {"height": 256, "width": 256},
+        },
+        "training": {
+            "meta_epochs": 8,
+            "steps": 50,
+            "batch_images": 4,
+            "standardise": True,
+            "noise": 0.25,
+            "discriminator_rate": 1e-3,
         },
     },
     "simplenet_resnet18": {
@@ -31,6 +40,14 @@ PRESETS: dict[str, dict[str, Any]] = {
             "hidden_dim": 384,
             "geometry": {"height": 256, "width": 256},
         },
+        "training": {
+            "meta_epochs": 8,
+            "steps": 50,
+            "batch_images": 4,
+            "standardise": True,
+            "noise": 0.25,
+            "discriminator_rate": 1e-3,
+        },
     },
     "simplenet_wrn50": {
         "detector": "simplenet",
@@ -42,6 +59,13 @@ PRESETS: dict[str, dict[str, Any]] = {
             "embedding_dim": 1536,
             "hidden_dim": 1024,
             "geometry": {"height": 329, "width": 329, "mode": "shorter_side", "window": [288, 288]},
+        },
+        "training": {
+            "meta_epochs": 40,
+            "steps": 100,
+            "batch_images": 8,
+            "standardise": False,
+            "noise": 0.015,
         },
     },
 }

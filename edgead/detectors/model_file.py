@@ -96,8 +96,7 @@ def save(path: Path, detector: Detector, info: ModelInfo, *, overwrite: bool = F
     Raises:
         OutputError: something stands at `path`, or it cannot be written; nothing is left behind.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     check_free(path, overwrite=overwrite)
     try:
@@ -105,7 +104,9 @@ def save(path: Path, detector: Detector, info: ModelInfo, *, overwrite: bool = F
             made = Path(work) / "model"
             made.mkdir()
             weights = made / WEIGHTS_FILE
-            save_file({key: value.contiguous() for key, value in detector.state_dict().items()}, weights)
+            weights.write_bytes(
+                to_bytes({key: value.contiguous() for key, value in detector.state_dict().items()})
+            )
             values = asdict(info) | {"weights_sha256": sha256_file(weights)}
             config = made / CONFIG_FILE
             config.write_text(json.dumps({"schema": SCHEMA, **values}, indent=2, allow_nan=False) + "\n")
@@ -117,8 +118,6 @@ def save(path: Path, detector: Detector, info: ModelInfo, *, overwrite: bool = F
         sync(path.parent)
     except OSError as err:
         raise output_error(path, err) from err
-    except SafetensorError as err:
-        raise OutputError(f"{path} cannot be written: {err}; free some room or choose another place") from err
     return ModelInfo(**values)
 
 

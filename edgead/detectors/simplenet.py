@@ -98,7 +98,8 @@ class Discriminator(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(M, embedding_dim) to (M,)."""
         hidden: Tensor = self.activation(self.norm(self.hidden(features)))
-        return self.tail(hidden).squeeze(1)
+        scores: Tensor = self.tail(hidden)
+        return scores.squeeze(1)
 
 
 class SimpleNet(Detector):

@@ -1,0 +1,106 @@
+"""Import: a foreign checkpoint to a MODEL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgead.bundle.hashes import sha256_file
+from edgead.bundle.manifest import created_by, utc_now
+from edgead.errors import UsageError
+from edgead.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from edgead.detectors.model_file import ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What `import_checkpoint` made: the MODEL's place and what it says of itself."""
+
+    output: Path
+    info: ModelInfo
+
+
+def import_checkpoint(
+    source: str,
+    checkpoint: Path,
+    output: Path,
+    *,
+    preset: str | None = None,
+    weights: Path | None = None,
+    resize: int | None = None,
+    input_size: int | None = None,
+    tap_dim: int | None = None,
+    roi: tuple[int, int, int, int] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ImportResult:
+    """Make a MODEL of a checkpoint that another program wrote.
+
+    Nobody knows which images such a detector was trained on, so the MODEL names none: give good images to
+    `export` that it has surely not seen.
+
+    Args:
+        source: which program wrote it (a file of `edgead.checkpoints`).
+        checkpoint: its file.
+        output: the MODEL to write.
+        preset: gives the backbone, taps and pixels that the checkpoint does not name; None = the source's.
+        weights: a file with the backbone's weights, where the checkpoint has none.
+        resize: shorter side in pixels before the centre window is cut; None = the preset's.
+        input_size: side in pixels of the centre window that the network sees; None = the preset's.
+        tap_dim: values per position and tap (the authors' pretrain_embed_dimension); None = the preset's.
+        roi: (x, y, w, h) in frame pixels that the detector looks at; None = the whole frame.
+        overwrite: replace a MODEL at `output`.
+        progress: messages.
+
+    Raises:
+        UsageError: an unknown source or preset, or sizes that do not go together.
+        OutputError: `output` exists or cannot be written.
+        WeightsError: the checkpoint or the backbone's weights cannot be read or do not fit; nothing pickled
+            is executed.
+    """
+    from edgead.checkpoints import _base
+    from edgead.detectors import _registry, model_file
+
+    importer = _base.importer(source)
+    name = preset if preset is not None else importer.DEFAULT_PRESET
+    entry = _registry.preset(name)
+    model_file.check_free(output, overwrite=overwrite)
+    config: dict[str, Any] = {**entry["config"], "geometry": {**entry["config"]["geometry"], "roi": roi}}
+    if tap_dim is not None:
+        config["tap_dim"] = tap_dim
+    _resize(config["geometry"], resize, input_size)
+    detector, fetched = importer.read(
+        checkpoint, config, weights=weights, progress=progress if progress is not None else Silent()
+    )
+    info = model_file.ModelInfo(
+        detector=entry["detector"],
+        preset=name,
+        config=detector.config_dict(),
+        created=utc_now(),
+        created_by=created_by(),
+        provenance={
+            "kind": "imported",
+            "source": source,
+            "checkpoint": {"file": checkpoint.name, "sha256": sha256_file(checkpoint)},
+            "backbone_weights": None if fetched is None else {"file": fetched.file, "sha256": fetched.sha256},
+            "train_hashes": None,
+            "reserved_hashes": None,
+        },
+    )
+    return ImportResult(output, model_file.save(output, detector, info, overwrite=overwrite))
+
+
+def _resize(geometry: dict[str, Any], resize: int | None, input_size: int | None) -> None:
+    """Put the sizes that were given into the values of a `Geometry`."""
+    if resize is None and input_size is None:
+        return
+    if min(resize or 1, input_size or 1) < 1:
+        raise UsageError(f"resize {resize} and input size {input_size}: give positive numbers of pixels")
+    side = resize if resize is not None else input_size
+    if resize is None and geometry.get("window") is not None:
+        side = geometry["height"]
+    window = input_size if input_size is not None else (geometry.get("window") or [side])[0]
+    geometry.update(height=side, width=side, mode="shorter_side", window=[window, window])

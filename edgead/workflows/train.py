@@ -1,0 +1,150 @@
+"""Train: good images and a detector's name to a MODEL."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgead.bundle.manifest import created_by, utc_now
+from edgead.data.folder import good_images, hash_items
+from edgead.data.split import reserve
+from edgead.discovery import load as load_plugin
+from edgead.progress import Progress, Silent
+from edgead.workflows._images import Skipped, load_pixels
+
+if TYPE_CHECKING:
+    from edgead.detectors.model_file import ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What `train` made.
+
+    Attributes:
+        output: the MODEL.
+        info: what the MODEL says of itself.
+        trained: images that were trained on.
+        reserved: good images that were held out, for the early stop now and for thresholds later.
+        skipped: images that could not be read.
+        seconds: wall time of this run.
+    """
+
+    output: Path
+    info: ModelInfo
+    trained: int
+    reserved: int
+    skipped: tuple[Skipped, ...]
+    seconds: float
+
+
+def train(
+    detector: str,
+    data: Path,
+    output: Path,
+    *,
+    seed: int = 0,
+    reserve_share: float = 0.2,
+    weights: Path | None = None,
+    roi: tuple[int, int, int, int] | None = None,
+    bit_depth: int | None = None,
+    overwrite: bool = False,
+    restart: bool = False,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train `detector` on the good images of `data`.
+
+    A share of them, chosen by content hash, is held out: it decides when to stop, and thresholds and gates
+    use it later. While training, ``OUTPUT.partial`` beside `output` keeps the state; the same call resumes
+    from it and gives the same weights, bit for bit, as a training that was never interrupted on this machine.
+
+    Args:
+        detector: a preset's name (`edgead.detectors._presets`).
+        data: a folder in MVTec layout (its train/good is used) or a folder of good images.
+        output: the MODEL to write.
+        seed: of every random choice: the held-out images, initial weights, batches, noise.
+        reserve_share: of the good images to hold out, 0 < share < 1.
+        weights: a file with the backbone's weights; None = by name, see `edgead.backbones._weights`.
+        roi: (x, y, w, h) in frame pixels that the detector looks at; None = the whole frame.
+        bit_depth: significant bits of 16-bit files.
+        overwrite: replace a MODEL at `output`.
+        restart: forget an unfinished training toward `output`.
+        progress: bars and messages.
+
+    Raises:
+        UsageError: an unknown detector or option.
+        OutputError: `output` exists or cannot be written, or an unfinished training differs from this one.
+        DatasetError: no good images, or fewer than two different ones that can be read.
+        WeightsError: the backbone's weights do not fit or cannot be had.
+        InputError: training diverged.
+    """
+    from edgead.detectors import _registry, model_file
+
+    started = time.monotonic()
+    progress = progress if progress is not None else Silent()
+    preset = _registry.preset(detector)
+    model_file.check_free(output, overwrite=overwrite)
+    partial = model_file.partial_path(output)
+    if restart:
+        model_file.remove(partial)
+
+    import torch
+
+    from edgead.backbones._weights import load_weights
+    from edgead.training._state import ResumeState
+
+    network: Any = _registry.detector_class(preset["detector"]).from_config(_config(preset["config"], roi))
+    source = load_weights(network.backbone, network.config.backbone, weights, progress=progress)
+    images = load_pixels(
+        good_images(data), network.geometry, progress=progress, name="images", bit_depth=bit_depth
+    )
+    hashes = hash_items(images.items)
+    trained, reserved = reserve(hashes, share=reserve_share, seed=seed)
+    fingerprint = {
+        "detector": detector,
+        "config": network.config_dict(),
+        "recipe": preset["training"],
+        "seed": seed,
+        "weights": source.sha256,
+        "images to train on": [hashes[index] for index in trained],
+        "reserved images": [hashes[index] for index in reserved],
+        "edgead": created_by(),
+        "torch": str(torch.__version__),
+    }
+    record = load_plugin("edgead.training", preset["detector"], kind="training recipe").fit(
+        network,
+        images.pixels[list(trained)],
+        images.pixels[list(reserved)],
+        recipe=preset["training"],
+        seed=seed,
+        state=ResumeState(partial, fingerprint),
+        progress=progress,
+    )
+    info = model_file.ModelInfo(
+        detector=preset["detector"],
+        preset=detector,
+        config=network.config_dict(),
+        created=utc_now(),
+        created_by=created_by(),
+        provenance={
+            "kind": "trained",
+            "seed": seed,
+            "reserve_share": reserve_share,
+            "train_hashes": fingerprint["images to train on"],
+            "reserved_hashes": fingerprint["reserved images"],
+            "skipped": [str(item.path) for item in images.skipped],
+            "backbone_weights": {"file": source.file, "sha256": source.sha256},
+            "recipe": preset["training"],
+            "versions": {"torch": str(torch.__version__)},
+            **record,
+        },
+    )
+    info = model_file.save(output, network, info, overwrite=overwrite)
+    model_file.remove(partial)
+    return TrainResult(output, info, len(trained), len(reserved), images.skipped, time.monotonic() - started)
+
+
+def _config(preset: Mapping[str, Any], roi: tuple[int, int, int, int] | None) -> dict[str, Any]:
+    return {**preset, "geometry": {**preset["geometry"], "roi": roi}}
