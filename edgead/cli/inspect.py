@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from edgead.workflows.inspect import Inspection, SelfTestHere
+    from edgead.workflows.inspection import Inspection, SelfTestHere
     from edgead.workflows.threshold import Limits
 
 
@@ -32,7 +32,7 @@ def command(
     from edgead.cli._output import emit
     from edgead.errors import GateFailed, RuntimeMissingError
     from edgead.types import Target
-    from edgead.workflows.inspect import inspect
+    from edgead.workflows.inspection import inspect
 
     found = inspect(
         bundle, target=Target.parse(target) if target is not None else None, run_self_test=self_test

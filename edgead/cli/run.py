@@ -117,7 +117,7 @@ def _text(summary: RunSummary) -> str:
     lines = [f"{counts} ({summary.target}{speed})"]
     if summary.worst:
         rows = [
-            (f"{one.score:.3f}", one.decision, one.overlay if one.overlay is not None else one.path)
+            (f"{one.score:.4f}", one.decision, one.overlay if one.overlay is not None else one.path)
             for one in summary.worst
         ]
         lines += ["", "highest scores (limit 0.5)", table(("score", "decision", "see"), rows)]

@@ -236,7 +236,10 @@ def _boxes(
 def _figure(value: float) -> str:
     if not math.isfinite(value):
         return "not a number"
-    return f"{value:.2f}" if abs(value) < 1000 else f"{value:.3g}"
+    if abs(value) >= 1000:
+        return f"{value:.3g}"
+    # At the limit, more digits: 0.50 would not say on which side.
+    return f"{value:.4f}" if abs(value - 0.5) < 0.005 else f"{value:.2f}"
 
 
 def _strength(peak: float, thresholds: Thresholds) -> float:
