@@ -65,7 +65,9 @@ class Pipeline:
 class Session:
     """One opened target of a bundle. Not for concurrent use: one session per thread."""
 
-    def __init__(self, pipeline: Pipeline, thresholds: Thresholds, target: Target, geometry: Geometry) -> None:
+    def __init__(
+        self, pipeline: Pipeline, thresholds: Thresholds, target: Target, geometry: Geometry
+    ) -> None:
         self.pipeline = pipeline
         self.thresholds = thresholds
         self.target = target

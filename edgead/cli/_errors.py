@@ -6,13 +6,16 @@ import errno
 import functools
 import os
 import traceback
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import typer
 
 from edgead.cli._output import colour, say
-from edgead.errors import EdgeadError, InternalError
+from edgead.errors import EdgeadError, ImagesSkipped, InternalError
+
+if TYPE_CHECKING:
+    from edgead.workflows._images import Skipped
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,6 +82,18 @@ def report(error: BaseException, interrupted: str = "") -> int:
         say("".join(traceback.format_exception(error)).rstrip())
     say(f"{colour('error:', 'red')} {message}")
     return code
+
+
+def skipped(images: Sequence[Skipped]) -> None:
+    """End a command whose work is done although some images could not be read.
+
+    Raises:
+        ImagesSkipped: there are any.
+    """
+    if images:
+        raise ImagesSkipped(
+            f"{len(images)} images could not be read and were left out; the first: {images[0].reason}"
+        )
 
 
 def guarded(command: Callable[P, R], interrupted: str = "") -> Callable[P, R]:

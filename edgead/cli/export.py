@@ -1,0 +1,141 @@
+"""`edgead export`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from edgead.workflows.export import ExportReport
+
+INTERRUPTED = "no bundle was written"
+
+
+class BundleForm(str, Enum):
+    """How the bundle lies on disk."""
+
+    DIRECTORY = "directory"
+    ZIP = "zip"
+
+
+def command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="What train or import made.")],
+    calib: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Good images (or an MVTec root). Those that were trained on are left aside.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write, NAME.edgead.")],
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="<engine>:<precision>[:device], repeatable. Default: openvino:fp32, openvino:bf16, "
+            "onnxruntime:fp32, as far as they can run here.",
+        ),
+    ] = None,
+    fpr: Annotated[
+        float, typer.Option(help="Share of good images that may be called NG, for the threshold.")
+    ] = 0.01,
+    validation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Root with labelled test folders to choose the threshold on. Never your test images.",
+        ),
+    ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(help="With --validation: share of defects to find. Default: highest F1."),
+    ] = None,
+    form: Annotated[BundleForm, typer.Option(help="A folder, or one file.")] = BundleForm.DIRECTORY,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Write the bundle although a target misses its gate.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle at the output.")] = False,
+    bit_depth: Annotated[
+        int | None, typer.Option(metavar="BITS", help="Bits that 16-bit files really use: 10, 12 or 16.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Compute threads; 0 = the engine's choice.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compile a MODEL for engines, with thresholds from held-out good images, into a bundle.
+
+    Example: edgead export bottle.model --calib bottle/ --target openvino:bf16 -o bottle.edgead
+    """
+    from edgead.cli._errors import skipped
+    from edgead.cli._output import emit
+    from edgead.cli._progress import RichProgress
+    from edgead.errors import UsageError
+    from edgead.workflows._evidence import ThresholdChoice
+    from edgead.workflows.export import export, installed_defaults
+
+    if recall is not None and validation is None:
+        raise UsageError("--recall needs --validation: only labelled defects tell what is found")
+    report = export(
+        model,
+        output,
+        calib=calib,
+        targets=target or installed_defaults(),
+        choice=ThresholdChoice(false_positive_rate=fpr, validation=validation, recall=recall),
+        accept=accept,
+        overwrite=overwrite,
+        form=form.value,
+        bit_depth=bit_depth,
+        threads=threads,
+        progress=RichProgress(quiet=quiet),
+    )
+    emit(_data(report), as_json=as_json, human=lambda: _text(report))
+    skipped(report.skipped)
+
+
+def _data(report: ExportReport) -> dict[str, Any]:
+    return {
+        "bundle": report.bundle,
+        "digest": report.digest,
+        "graph": report.graph,
+        "held_out": report.held_out,
+        "trained_on": report.trained_on,
+        "targets": {
+            name: {
+                **target.parity.to_json(),
+                "failures": target.failures,
+                "thresholds": target.thresholds,
+                "size_bytes": target.size_bytes,
+            }
+            for name, target in report.targets.items()
+        },
+        "skipped": report.skipped,
+    }
+
+
+def _text(report: ExportReport) -> str:
+    from edgead.cli._output import table
+
+    rows = [
+        (
+            name,
+            f"{target.thresholds.image:.5g}",
+            f"{target.parity.shift_max:.2g}",
+            len(target.parity.flipped),
+            f"{target.size_bytes / 1e6:.1f} MB",
+            "; ".join(target.failures) or "passed",
+        )
+        for name, target in report.targets.items()
+    ]
+    first = next(iter(report.targets.values())).thresholds.method["image"]
+    chosen = first["text"] if isinstance(first, dict) else first
+    return "\n".join(
+        [
+            table(("target", "threshold", "score shift", "flips", "size", "gate"), rows),
+            "",
+            f"threshold: {chosen}",
+            f"{report.held_out} held-out good images; {report.trained_on} were trained on and left aside",
+            f"bundle     {report.bundle}",
+        ]
+    )

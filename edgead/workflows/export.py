@@ -1,0 +1,279 @@
+"""MODEL to bundle: lower, export, compile, calibrate on good images, gate, write."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgead.bundle.manifest import (
+    DetectorInfo,
+    GraphParity,
+    Manifest,
+    Provenance,
+    created_by,
+    utc_now,
+)
+from edgead.bundle.writer import BundleWriter, Form
+from edgead.discovery import load as load_plugin
+from edgead.errors import GateFailed, RuntimeMissingError, UsageError
+from edgead.exporters._base import CompiledTarget
+from edgead.exporters._registry import exporter_for
+from edgead.imaging.map_operator import Banded, build
+from edgead.imaging.postprocess import Postprocess
+from edgead.metrics.parity import Parity, compare_scores
+from edgead.progress import Progress, Silent
+from edgead.runtimes._base import Runtime
+from edgead.runtimes._registry import engines, runtime_for
+from edgead.types import Target, Thresholds
+from edgead.workflows import _export_bundle as parts
+from edgead.workflows._evidence import Evidence, ThresholdChoice, gather
+from edgead.workflows._gates import decisions, parity_failures
+from edgead.workflows._images import Skipped
+from edgead.workflows._sides import Side, score_side
+
+DEFAULT_TARGETS = ("openvino:fp32", "openvino:bf16", "onnxruntime:fp32")
+_GRAPH_TARGET = Target("onnxruntime", "fp32")
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReport:
+    """One target of an export.
+
+    Attributes:
+        parity: its distance from the MODEL on the held-out, labelled and golden images.
+        failures: what is over the gate's limits; empty unless `accept` let it through.
+        thresholds: its own.
+        size_bytes: of the files that it reads.
+    """
+
+    parity: Parity
+    failures: tuple[str, ...]
+    thresholds: Thresholds
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export made.
+
+    Attributes:
+        bundle: where it stands.
+        digest: its identity.
+        graph: graph.onnx (ONNX Runtime, fp32) beside the MODEL (torch) on the same images.
+        targets: target name to its report, in the order asked for.
+        held_out: good images that the thresholds come from.
+        trained_on: images of the calibration folder left aside because the MODEL was trained on them.
+        skipped: images that could not be read.
+    """
+
+    bundle: Path
+    digest: str
+    graph: GraphParity
+    targets: dict[str, TargetReport]
+    held_out: int
+    trained_on: int
+    skipped: tuple[Skipped, ...]
+
+
+def export(
+    model: Path,
+    output: Path,
+    *,
+    calib: Path,
+    targets: Sequence[str] = DEFAULT_TARGETS,
+    choice: ThresholdChoice | None = None,
+    accept: bool = False,
+    overwrite: bool = False,
+    form: Form = "directory",
+    bit_depth: int | None = None,
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> ExportReport:
+    """Compile a MODEL for `targets` and write a verified bundle, or nothing.
+
+    Args:
+        model: what `train` or `import` made.
+        output: the bundle, usually NAME.edgead.
+        calib: folder of good images (or an MVTec root, whose train/good is used). Those that the MODEL was
+            trained on are left aside; map statistics, thresholds and the gate see the others.
+        targets: ``<engine>:<precision>[:device]``, in the order of preference.
+        choice: how thresholds are chosen; None = from good images, at 1 % false positives.
+        accept: write the bundle although a target misses its gate.
+        overwrite: replace a bundle that stands at `output`.
+        form: a directory, or one uncompressed zip.
+        bit_depth: of 16-bit files (10, 12 or 16).
+        threads: compute threads of the engines, 0 = their own choice.
+        progress: where to report; None = nowhere.
+
+    Raises:
+        UsageError: an unknown target, or the same one twice.
+        ModelError: the MODEL is damaged or unfinished.
+        DatasetError: no good image is left that the MODEL was not trained on.
+        RuntimeMissingError: a target's engine is not installed.
+        GateFailed: a target is too far from the MODEL; nothing is written.
+        OutputError: the bundle cannot be written.
+    """
+    from edgead.detectors.model_file import load
+    from edgead.exporters.onnx_exporter import export_graph
+    from edgead.exporters.reference import TorchReference
+
+    show, choice = progress or Silent(), choice or ThresholdChoice()
+    wanted = _parse(targets)
+    detector, info = load(model)
+    with contextlib.ExitStack() as scope:
+        writer = scope.enter_context(BundleWriter(output, overwrite=overwrite, form=form))
+        work = Path(scope.enter_context(tempfile.TemporaryDirectory(prefix="edgead-export-")))
+        evidence = gather(
+            calib, info.train_hashes or (), choice, detector.geometry, bit_depth=bit_depth, progress=show
+        )
+        matrix_h, matrix_w = (Banded.from_dense(matrix) for matrix in build(detector.post_recipe))
+        postprocess = Postprocess(detector.post_recipe, (matrix_h, matrix_w))
+
+        show.say(f"lowering {info.preset} to graph.onnx")
+        lowering = load_plugin("edgead.exporters.lowering", detector.name, kind="lowering")
+        graph = export_graph(
+            lowering.lower(detector),
+            detector.geometry.input_size,
+            work / "graph.onnx",
+            metadata={"edgead.detector": detector.name},
+        )
+
+        def score(runtime: Runtime, path: Path, target: Target) -> Side:
+            with runtime.open(path, target, threads=threads) as opened:
+                return score_side(
+                    opened, postprocess, evidence.pixels, progress=show, name=f"scoring {target}"
+                )
+
+        reference = score(TorchReference(detector), model, Target("torch", "fp32"))
+        sides = {_GRAPH_TARGET: score(runtime_for("onnxruntime"), graph.path, _GRAPH_TARGET)}
+        compiled: dict[Target, CompiledTarget] = {}
+        for target in wanted:
+            show.say(f"compiling {target}")
+            compiled[target] = exporter_for(target.engine).compile(graph.path, target, work / "targets")
+            if target not in sides:
+                sides[target] = score(runtime_for(target.engine), compiled[target].main_file, target)
+
+        limits = evidence.thresholds(reference, choice)
+        reports = {
+            str(target): _report(made, reference, limits, sides[target], evidence, choice)
+            for target, made in compiled.items()
+        }
+        _gate(reports, accept, show)
+        fidelity = _graph_parity(reference, sides[_GRAPH_TARGET])
+        files = {path for made in compiled.values() for path in made.files} | set(graph.files)
+        for path in sorted(files):
+            writer.add_file(path.relative_to(work).as_posix(), path)
+        manifest = Manifest(
+            created_by=created_by(),
+            detector=DetectorInfo(name=detector.name, preset=info.preset, config=detector.config_dict()),
+            geometry=detector.geometry,
+            post=detector.post_recipe,
+            operator=writer.add_operator(matrix_h, matrix_w),
+            graph=parts.graph_entry(graph, detector),
+            targets=tuple(
+                parts.target_entry(made, work, reports[str(target)].thresholds)
+                for target, made in compiled.items()
+            ),
+            reference=limits,
+            golden=parts.add_golden(writer, evidence, {target: sides[target] for target in wanted}),
+            reports=(
+                parts.add_report(writer, {name: (r.parity, r.failures) for name, r in reports.items()}),
+            ),
+            provenance=Provenance(
+                created=utc_now(),
+                model=info.weights_sha256,
+                seeds=dict(info.provenance.get("seeds", {})),
+                tools=parts.tools(),
+                train=info.train_hashes or (),
+                calibration=(),
+                held_out=evidence.good_hashes,
+                validation=evidence.labelled_hashes,
+                graph_parity=fidelity,
+            ),
+        )
+        digest = writer.finish(manifest)
+    return ExportReport(
+        output, digest, fidelity, reports, len(evidence.good), evidence.trained_on, evidence.skipped
+    )
+
+
+def installed_defaults() -> tuple[str, ...]:
+    """Those of `DEFAULT_TARGETS` whose engine is installed and whose precision this CPU has."""
+    from edgead.benchmarks.environment import record
+
+    here, flags = engines(), record().cpu_flags
+    found = []
+    for text in DEFAULT_TARGETS:
+        target = Target.parse(text)
+        bf16 = target.precision != "bf16" or {"avx512_bf16", "amx_bf16", "bf16"} & set(flags)
+        if here[target.engine].available and bf16:
+            found.append(text)
+    return tuple(found)
+
+
+def _parse(targets: Sequence[str]) -> tuple[Target, ...]:
+    """The targets, each once; looks for exporter and runtime before long work begins."""
+    wanted = tuple(Target.parse(text) for text in targets)
+    if not wanted:
+        raise UsageError(f"no target; name one or more, for instance {DEFAULT_TARGETS[0]}")
+    doubles = {str(target) for target in wanted if wanted.count(target) > 1}
+    if doubles:
+        raise UsageError(f"target {', '.join(sorted(doubles))} is named twice")
+    here = engines()
+    for target in wanted:
+        exporter_for(target.engine)
+        if not here[target.engine].available:
+            raise RuntimeMissingError(f"{target} cannot be calibrated here: {here[target.engine].why}")
+    return wanted
+
+
+def _report(
+    compiled: CompiledTarget,
+    reference: Side,
+    reference_limits: Thresholds,
+    side: Side,
+    evidence: Evidence,
+    choice: ThresholdChoice,
+) -> TargetReport:
+    limits = evidence.thresholds(side, choice)
+    parity = compare_scores(
+        reference.scores,
+        side.scores,
+        decisions(reference.scores, reference_limits),
+        decisions(side.scores, limits),
+    )
+    return TargetReport(
+        parity,
+        tuple(parity_failures(parity, compiled.target.precision)),
+        limits,
+        sum(path.stat().st_size for path in compiled.files),
+    )
+
+
+def _gate(reports: Mapping[str, TargetReport], accept: bool, progress: Progress) -> None:
+    failures = [f"{name}: {failure}" for name, report in reports.items() for failure in report.failures]
+    if not failures:
+        return
+    if not accept:
+        raise GateFailed(
+            f"too far from the MODEL, so no bundle was written: {'; '.join(failures)}; leave the target out, "
+            "or accept it as it is with --accept"
+        )
+    for failure in failures:
+        progress.say(f"accepted: {failure}")
+
+
+def _graph_parity(reference: Side, graph: Side) -> GraphParity:
+    """The graph (ONNX Runtime, fp32) beside the MODEL (torch), raw units."""
+    import numpy as np
+
+    return GraphParity(
+        images=len(reference.scores),
+        score_shift_max=float(np.abs(graph.scores - reference.scores).max()),
+        score_range=float(np.ptp(reference.scores)),
+        map_shift_max=float(np.abs(graph.maps - reference.maps).max()),
+        map_range=float(np.ptp(reference.maps)),
+    )

@@ -1,0 +1,285 @@
+"""Hold the targets of a bundle against their reference on labelled test images, in task terms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgead.bundle.reader import Bundle, open_bundle
+from edgead.data.folder import ImageItem, hash_items, labelled_images
+from edgead.data.masks import load_mask
+from edgead.data.split import check_disjoint
+from edgead.errors import UsageError
+from edgead.imaging.map_operator import Banded
+from edgead.imaging.postprocess import Postprocess
+from edgead.metrics.au_pro import au_pro
+from edgead.metrics.auroc import auroc, pixel_auroc
+from edgead.metrics.f1 import Operating, operating_point
+from edgead.metrics.parity import Parity, compare_scores
+from edgead.progress import Progress, Silent
+from edgead.runtimes._base import Runtime
+from edgead.runtimes._registry import runtime_for
+from edgead.types import Target, Thresholds
+from edgead.workflows._gates import auroc_failures, decisions, parity_failures
+from edgead.workflows._images import LoadedImages, Skipped, load_pixels
+from edgead.workflows._sides import Side, score_side
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """What one side makes of the labelled images.
+
+    Attributes:
+        image_auroc: None where one of the classes is missing.
+        pixel_auroc: over all pixels at the resolution of the map; None without masks.
+        au_pro: up to a false-positive rate of 0.3, 8-connected; None without masks.
+        operating: precision, recall and false-positive rate of its own decisions.
+    """
+
+    image_auroc: float | None
+    pixel_auroc: float | None
+    au_pro: float | None
+    operating: Operating
+
+
+@dataclass(frozen=True, slots=True)
+class TargetVerdict:
+    """One target beside the reference; `flipped` names the images on which their decisions differ."""
+
+    accuracy: Accuracy
+    parity: Parity
+    flipped: tuple[Path, ...]
+    failures: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is over the limits."""
+        return not self.failures
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What `verify` found.
+
+    Attributes:
+        kind: ``torch`` (the MODEL) or ``onnx`` (graph.onnx in ONNX Runtime, fp32).
+        reference: the reference's own accuracy.
+        images: how many were judged.
+        good: how many of them are good.
+        without_mask: anomalous images without a mask, or with an empty one: left out of pixel metrics.
+        targets: target name to its verdict.
+        skipped: images that could not be read.
+    """
+
+    kind: str
+    reference: Accuracy
+    images: int
+    good: int
+    without_mask: int
+    targets: dict[str, TargetVerdict]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every target passed."""
+        return all(verdict.passed for verdict in self.targets.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of ``verify --json``."""
+        return {
+            "passed": self.passed,
+            "reference": {"kind": self.kind, **_accuracy_json(self.reference)},
+            "images": self.images,
+            "good": self.good,
+            "without_mask": self.without_mask,
+            "targets": {
+                name: {
+                    "passed": verdict.passed,
+                    **_accuracy_json(verdict.accuracy),
+                    **verdict.parity.to_json(),
+                    "flipped": [str(path) for path in verdict.flipped],
+                    "failures": list(verdict.failures),
+                }
+                for name, verdict in self.targets.items()
+            },
+            "skipped": [{"path": str(skip.path), "reason": skip.reason} for skip in self.skipped],
+        }
+
+
+def _accuracy_json(accuracy: Accuracy) -> dict[str, Any]:
+    return {
+        "image_auroc": accuracy.image_auroc,
+        "pixel_auroc": accuracy.pixel_auroc,
+        "au_pro": accuracy.au_pro,
+        "recall": accuracy.operating.recall,
+        "false_positive_rate": accuracy.operating.false_positive_rate,
+    }
+
+
+def verify(
+    bundle: Path,
+    data: Path,
+    *,
+    model: Path | None = None,
+    targets: Sequence[str] | None = None,
+    min_auroc: float | None = None,
+    bit_depth: int | None = None,
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Judge the targets of a bundle on ``data/test``, none of whose images the bundle has seen.
+
+    Args:
+        bundle: directory or zip.
+        data: MVTec-like root: ``test/good``, ``test/<defect>``, and ``ground_truth`` where there are masks.
+        model: the MODEL that the bundle was made from, as the reference in torch; None = graph.onnx in ONNX
+            Runtime, fp32.
+        targets: which ones; None = all of the bundle's.
+        min_auroc: image AUROC that every target must reach, beside the gate relative to the reference.
+        bit_depth: of 16-bit files (10, 12 or 16).
+        threads: compute threads of the engines, 0 = their own choice.
+        progress: where to report; None = nowhere.
+
+    Raises:
+        UsageError: the bundle has no such target, or `model` is not the one that it was made from.
+        BundleError: the bundle is damaged.
+        DatasetError: another layout, or no image could be read.
+        LeakageError: a test image was trained, calibrated or thresholded on.
+        RuntimeMissingError: a target's engine is not installed.
+    """
+    show = progress or Silent()
+    with open_bundle(bundle) as opened:
+        names = tuple(opened.entry(name).target for name in targets) if targets else opened.targets
+        items = labelled_images(data)
+        _refuse_known(opened, items)
+        manifest = opened.manifest
+        loaded = load_pixels(items, manifest.geometry, bit_depth=bit_depth, progress=show, name="test images")
+        truth = _Truth.read(loaded, opened)
+        matrix_h, matrix_w = (Banded(*matrix) for matrix in opened.operator())
+        postprocess = Postprocess(manifest.post, (matrix_h, matrix_w))
+
+        def score(runtime: Runtime, path: Path, target: Target) -> Side:
+            with runtime.open(path, target, threads=threads) as ready:
+                return score_side(ready, postprocess, loaded.pixels, progress=show, name=f"scoring {target}")
+
+        if model is None:
+            target = Target("onnxruntime", "fp32")
+            reference = score(runtime_for("onnxruntime"), opened.path(manifest.graph.file), target)
+        else:
+            reference = score(_torch(opened, model), model, Target("torch", "fp32"))
+        before = truth.accuracy(reference, manifest.reference)
+        verdicts = {}
+        for name in names:
+            entry = opened.entry(name)
+            target = Target.parse(name)
+            side = score(runtime_for(target.engine), opened.path(entry.main_file), target)
+            verdicts[name] = _judge(
+                truth, reference, manifest.reference, before, side, opened.thresholds(name), target, min_auroc
+            )
+    good = sum(not item.label for item in loaded.items)
+    return VerifyReport(
+        "onnx" if model is None else "torch",
+        before,
+        len(loaded.items),
+        good,
+        len(loaded.items) - len(truth.with_mask),
+        verdicts,
+        loaded.skipped,
+    )
+
+
+def _judge(
+    truth: _Truth,
+    reference: Side,
+    reference_limits: Thresholds,
+    before: Accuracy,
+    side: Side,
+    limits: Thresholds,
+    target: Target,
+    min_auroc: float | None,
+) -> TargetVerdict:
+    parity = compare_scores(
+        reference.scores,
+        side.scores,
+        decisions(reference.scores, reference_limits),
+        decisions(side.scores, limits),
+    )
+    accuracy = truth.accuracy(side, limits)
+    failures = (
+        *parity_failures(parity, target.precision),
+        *auroc_failures(before.image_auroc, accuracy.image_auroc, target.precision, min_auroc),
+    )
+    return TargetVerdict(
+        accuracy, parity, tuple(truth.items[index].path for index in parity.flipped), failures
+    )
+
+
+def _refuse_known(bundle: Bundle, items: Sequence[ImageItem]) -> None:
+    known = bundle.manifest.provenance
+    hashes = {item.path: name for item, name in zip(items, hash_items(items), strict=True)}
+    check_disjoint(
+        hashes,
+        {
+            "training": frozenset(known.train),
+            "calibration": frozenset(known.calibration),
+            "thresholds": frozenset(known.held_out) | frozenset(known.validation),
+        },
+    )
+
+
+def _torch(bundle: Bundle, model: Path) -> Runtime:
+    from edgead.detectors.model_file import load
+    from edgead.exporters.reference import TorchReference
+
+    detector, info = load(model)
+    if info.weights_sha256 != bundle.manifest.provenance.model:
+        raise UsageError(
+            f"{bundle.source} was not made from {model}: the bundle names the MODEL "
+            f"{bundle.manifest.provenance.model}, this one is {info.weights_sha256}"
+        )
+    return TorchReference(detector)
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """Labels and masks of the test images; `with_mask` are the indices that count for pixel metrics."""
+
+    items: tuple[ImageItem, ...]
+    with_mask: tuple[int, ...]
+    masks: tuple[npt.NDArray[np.bool_], ...]
+
+    @classmethod
+    def read(cls, loaded: LoadedImages, bundle: Bundle) -> _Truth:
+        import numpy as np
+
+        output = bundle.manifest.post.output
+        with_mask, masks = [], []
+        for index, (item, size) in enumerate(zip(loaded.items, loaded.frame_sizes, strict=True)):
+            if not item.label:
+                mask = np.zeros(output, np.bool_)
+            elif item.mask is None:
+                continue
+            else:
+                mask = load_mask(item.mask, size, bundle.manifest.geometry, output)
+                if not mask.any():
+                    continue
+            with_mask.append(index)
+            masks.append(mask)
+        return cls(loaded.items, tuple(with_mask), tuple(masks))
+
+    def accuracy(self, side: Side, limits: Thresholds) -> Accuracy:
+        labels = [item.label for item in self.items]
+        maps = [side.maps[index] for index in self.with_mask]
+        has_defect = any(mask.any() for mask in self.masks)
+        return Accuracy(
+            image_auroc=auroc(side.scores, labels),
+            pixel_auroc=pixel_auroc(maps, self.masks) if has_defect else None,
+            au_pro=au_pro(maps, self.masks) if has_defect else None,
+            operating=operating_point(side.scores, labels, limits.image),
+        )
