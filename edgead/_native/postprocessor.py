@@ -211,6 +211,10 @@ class Postprocessor:
             UsageError: an option is out of range.
             RuntimeMissingError: the library is missing, or there is no memory.
         """
+        if gamma_stage not in GAMMA_STAGES:
+            raise UsageError(f"gamma stage {gamma_stage!r} is unknown; use {', '.join(GAMMA_STAGES)}")
+        if score_rule not in SCORE_RULES:
+            raise UsageError(f"score rule {score_rule!r} is unknown; use {', '.join(SCORE_RULES)}")
         self._lib = _functions()
         self._map_shape = (operator_h.rows, operator_w.rows)
         self._raw_count = len(alpha) * grid[0] * grid[1]
@@ -278,6 +282,8 @@ class Postprocessor:
         Raises:
             UsageError: an array has the wrong size, type or layout, or a limit is out of range.
         """
+        if min_area < 0 or (max_regions or 0) < 0:
+            raise UsageError(f"min_area {min_area} and max_regions {max_regions} must not be negative")
         params, result = self._params, self._result
         params.pixel_threshold = pixel_threshold
         params.heatmap_low, params.heatmap_high = heatmap_range

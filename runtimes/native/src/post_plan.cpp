@@ -122,9 +122,8 @@ edgead_status PostPlan::prepare(const edgead_postprocess_options &options, const
 bool PostPlan::prepare_memory(const edgead_postprocess_options &options) noexcept {
   if (!alpha_.allocate(channels_)) return false;
   for (std::size_t k = 0; k < channels_; ++k) alpha_[k] = options.alpha != nullptr ? options.alpha[k] : 1.0f;
-  if (needs_top_k() && !(row_max_.allocate(map_height_) && map_.allocate(map_count()) &&
-                         candidates_.allocate(map_count())))
-    return false;
+  if (needs_top_k() && !(row_max_.allocate(map_height_) && map_.allocate(map_count()))) return false;
+  if (needs_top_k() && top_k_ <= map_height_ && !candidates_.allocate(map_count())) return false;
   return trim(options.operator_h, vertical_) && trim(options.operator_w, horizontal_) &&
          grid_.allocate(grid_height_ * grid_width_) && expanded_.allocate(grid_height_ * stride_) &&
          row_.allocate(map_width_) && mask_row_.allocate(map_width_) && regions_.allocate(map_width_);
@@ -183,6 +182,7 @@ void PostPlan::run(const float *raw, const edgead_post_params &params, edgead_po
   if (with_regions) regions_.begin(result.regions, result.regions_capacity, params.min_area);
   float *const map = result.map != nullptr ? result.map : needs_top_k() ? map_.data() : nullptr;
   const double heat_range = static_cast<double>(params.heatmap_high) - static_cast<double>(params.heatmap_low);
+  const auto heat_scale = static_cast<float>(std::min(255.0 / heat_range, double{std::numeric_limits<float>::max()}));
   float map_max = -std::numeric_limits<float>::infinity();
   bool map_nan = false;
   for (std::size_t y = 0; y < map_height_; ++y) {
@@ -196,7 +196,7 @@ void PostPlan::run(const float *raw, const edgead_post_params &params, edgead_po
     job.offset = gamma_after_;
     job.threshold = params.pixel_threshold;
     job.heat_low = params.heatmap_low;
-    job.heat_scale = static_cast<float>(255.0 / heat_range);
+    job.heat_scale = heat_scale;
     job.map = map != nullptr ? map + y * map_width_ : row_.data();
     job.mask = result.mask != nullptr ? result.mask + y * map_width_ : with_regions ? mask_row_.data() : nullptr;
     job.heatmap = result.heatmap != nullptr ? result.heatmap + y * map_width_ : nullptr;
@@ -225,19 +225,23 @@ float PostPlan::score(const PostGrid &grid, float map_max, bool map_nan, const f
   if (score_rule_ == EDGEAD_SCORE_GRAPH) return graph_score;
   if (map_nan) return kNan;
   if (score_rule_ == EDGEAD_SCORE_MAX) return map_max;
-  // The k-th largest of the rows' maxima bounds the k-th largest value from below, so most rows stay unread.
-  const float bound = top_k_ <= map_height_ ? kth_largest(row_max_.data(), map_height_, top_k_)
-                                            : -std::numeric_limits<float>::infinity();
-  std::size_t found = 0;
-  for (std::size_t y = 0; y < map_height_; ++y) {
-    if (!(row_max_[y] >= bound)) continue;
-    const float *row = map + y * map_width_;
-    for (std::size_t x = 0; x < map_width_; ++x) {
-      candidates_[found] = row[x];
-      found += row[x] >= bound ? 1 : 0;
+  const float *values = map;
+  std::size_t found = map_count();
+  if (top_k_ <= map_height_) {
+    // The k-th largest of the rows' maxima bounds the k-th largest value from below: most rows stay unread.
+    const float bound = kth_largest(row_max_.data(), map_height_, top_k_);
+    values = candidates_.data();
+    found = 0;
+    for (std::size_t y = 0; y < map_height_; ++y) {
+      if (!(row_max_[y] >= bound)) continue;
+      const float *row = map + y * map_width_;
+      for (std::size_t x = 0; x < map_width_; ++x) {
+        candidates_[found] = row[x];
+        found += row[x] >= bound ? 1 : 0;
+      }
     }
   }
-  const double sum = top_k_sum(candidates_.data(), found, top_k_);
+  const double sum = top_k_sum(values, found, top_k_);
   return static_cast<float>(score_rule_ == EDGEAD_SCORE_TOP_K_SUM ? sum : sum / static_cast<double>(top_k_));
 }
 

@@ -24,18 +24,25 @@ float from_ordered(std::uint32_t key) noexcept {
 
 float kth_largest(const float *values, std::size_t n, std::size_t k) noexcept {
   constexpr unsigned kBits[] = {11, 11, 10};
-  std::uint32_t histogram[1u << 11];
+  // Neighbours often fall into one bin: four histograms keep their increments apart.
+  std::uint32_t histogram[4][1u << 11];
   std::uint32_t prefix = 0;  // the key's upper bits found so far
   unsigned below = 32;       // its bits still to find
   for (const unsigned bits : kBits) {
     const unsigned shift = below - bits;
+    const std::uint32_t mask = (1u << bits) - 1;
     std::memset(histogram, 0, sizeof histogram);
     for (std::size_t i = 0; i < n; ++i) {
       const std::uint32_t key = ordered(values[i]);
-      if (below == 32 || key >> below == prefix) ++histogram[(key >> shift) & ((1u << bits) - 1)];
+      if (below == 32 || key >> below == prefix) ++histogram[i & 3][(key >> shift) & mask];
     }
-    std::uint32_t digit = (1u << bits) - 1;
-    for (; digit > 0 && histogram[digit] < k; --digit) k -= histogram[digit];
+    std::uint32_t digit = mask;
+    for (;; --digit) {
+      const std::size_t count = std::size_t{histogram[0][digit]} + histogram[1][digit] + histogram[2][digit] +
+                                histogram[3][digit];
+      if (count >= k || digit == 0) break;
+      k -= count;
+    }
     prefix = prefix << bits | digit;
     below = shift;
   }

@@ -169,7 +169,8 @@ bool same_floats(const float *a, const float *b, std::size_t n) {
 }
 
 std::uint8_t shade(float value, const edgead_post_params &params) {
-  const float scale = static_cast<float>(255.0 / (double{params.heatmap_high} - double{params.heatmap_low}));
+  const double range = double{params.heatmap_high} - double{params.heatmap_low};
+  const float scale = static_cast<float>(std::min(255.0 / range, double{std::numeric_limits<float>::max()}));
   const float level = (value - params.heatmap_low) * scale;
   if (!(level > 0.0f)) return 0;
   return static_cast<std::uint8_t>((level < 255.0f ? level : 255.0f) + 0.5f);

@@ -183,8 +183,8 @@ def test_the_graphs_score_passes_unchanged() -> None:
 def test_a_threshold_not_above_the_median_shows_a_step() -> None:
     recipe = PostRecipe(grid=(1, 3), output=(1, 3), upsample="none")
     raw = np.array([[[0.9, 1.0, 1.1]]], np.float32)
-    for median in (1.0, 2.0):
-        out = Postprocess(recipe)(raw, limits(1.0, median))
+    for pixel, median in ((1.0, 1.0), (1.0, 2.0), (0.0, 0.0)):
+        out = Postprocess(recipe)(raw + np.float32(pixel - 1), limits(pixel, median))
         assert out.heatmap[0, 0] == 0
         assert out.heatmap[0, 2] == 255
         assert out.mask.tolist() == [[0, 255, 255]]
@@ -213,6 +213,13 @@ def test_wrong_arguments_name_the_value() -> None:
         Postprocess(dataclasses.replace(recipe, alpha=(float("nan"),)))
     with pytest.raises(UsageError, match="top_k is 65"):
         Postprocess(dataclasses.replace(recipe, score_rule="top_k_sum", top_k=65))
+    with pytest.raises(UsageError, match="score rule 'median' is unknown"):
+        Postprocess(dataclasses.replace(recipe, score_rule="median"))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="gamma stage 'between' is unknown"):
+        Postprocess(dataclasses.replace(recipe, gamma_stage="between"))  # type: ignore[arg-type]
+    for negative in ({"max_regions": -1}, {"min_area": -1}):
+        with pytest.raises(UsageError, match="-1"):
+            process(np.ones((1, 4, 4), np.float32), limits(0.5), **negative)
     with pytest.raises(UsageError, match="threshold is not a number"):
         process(np.ones((1, 4, 4), np.float32), limits(float("nan")))
 
