@@ -54,23 +54,43 @@ void to_rgb(const u8 *row, PixelLayout layout, u32 pixels, u8 *rgb) {
   }
 }
 
+// A value that may lie at any address.
+using UnalignedU16 __attribute__((aligned(1), may_alias)) = std::uint16_t;
+
 void narrow(const u8 *row, u32 pixels, u32 shift, u8 *gray) {
+  const auto *values = reinterpret_cast<const UnalignedU16 *>(row);
   for (u32 x = 0; x < pixels; ++x) {
-    const u32 value = (row[2 * x] | static_cast<u32>(row[2 * x + 1]) << 8) >> shift;
+    const u32 value = static_cast<u32>(values[x]) >> shift;
     gray[x] = static_cast<u8>(value > 255 ? 255 : value);
   }
 }
 
-// OpenCV's bilinear demosaic of one pixel that has eight neighbours. p points at it.
-inline void demosaic_pixel(const u8 *p, std::ptrdiff_t stride, bool red_row, bool red_column, u8 *rgb) {
-  const i32 cross = (p[-1] + p[1] + p[-stride] + p[stride] + 2) >> 2;
-  const i32 corners = (p[-stride - 1] + p[-stride + 1] + p[stride - 1] + p[stride + 1] + 2) >> 2;
-  const i32 sides = (p[-1] + p[1] + 1) >> 1;
-  const i32 ends = (p[-stride] + p[stride] + 1) >> 1;
-  const bool green = red_row != red_column;
-  rgb[0] = static_cast<u8>(green ? (red_row ? sides : ends) : (red_row ? p[0] : corners));
-  rgb[1] = static_cast<u8>(green ? p[0] : cross);
-  rgb[2] = static_cast<u8>(green ? (red_row ? ends : sides) : (red_row ? corners : p[0]));
+// OpenCV's bilinear demosaic of `pixels` <= BLOCK pixels that all have eight neighbours; p points at the first.
+// red_first: the first pixel lies in a column with red ones. All four means are taken for every pixel, and the
+// column's parity selects: that vectorises.
+constexpr u32 BLOCK = 64;
+
+void demosaic_block(const u8 *p, std::ptrdiff_t stride, bool red_row, bool red_first, u32 pixels, u8 *rgb) {
+  const u8 *above = p - stride, *below = p + stride;
+  u8 own[BLOCK], green[BLOCK], other[BLOCK];  // own: the colour that this row has beside green
+  const u32 first = red_first == red_row ? 0 : 1;  // parity of the pixels that have it
+  for (u32 i = 0; i < pixels; ++i) {
+    const std::ptrdiff_t x = i;
+    const u32 cross = (p[x - 1] + p[x + 1] + above[x] + below[x] + 2U) >> 2;
+    const u32 corners = (above[x - 1] + above[x + 1] + below[x - 1] + below[x + 1] + 2U) >> 2;
+    const u32 sides = (p[x - 1] + p[x + 1] + 1U) >> 1;
+    const u32 ends = (above[x] + below[x] + 1U) >> 1;
+    const bool seen = (i & 1) == first;
+    own[i] = static_cast<u8>(seen ? p[x] : sides);
+    green[i] = static_cast<u8>(seen ? cross : p[x]);
+    other[i] = static_cast<u8>(seen ? corners : ends);
+  }
+  const u8 *red = red_row ? own : other, *blue = red_row ? other : own;
+  for (u32 i = 0; i < pixels; ++i) {
+    rgb[3 * i] = red[i];
+    rgb[3 * i + 1] = green[i];
+    rgb[3 * i + 2] = blue[i];
+  }
 }
 
 // The frame's border takes the nearest pixel that has eight neighbours, as OpenCV does.
@@ -81,8 +101,15 @@ void demosaic(const BayerPlane &plane, u32 x, u32 y, u32 pixels, u8 *rgb) {
   const u8 *line = plane.data + row * plane.stride;
   const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(plane.stride);
   const bool red_row = (row & 1) == plane.red_y;
-  for (u32 i = 0; i < pixels; ++i) {
-    const u32 column = inner(x + i, plane.width);
-    demosaic_pixel(line + column, stride, red_row, (column & 1) == plane.red_x, rgb + 3 * i);
+  for (u32 done = 0; done < pixels;) {
+    const u32 column = inner(x + done, plane.width);
+    u32 count = 1;
+    if (column == x + done) {
+      count = plane.width - 1 - column;  // up to the right border
+      count = count < pixels - done ? count : pixels - done;
+      count = count < BLOCK ? count : BLOCK;
+    }
+    demosaic_block(line + column, stride, red_row, (column & 1) == plane.red_x, count, rgb + 3 * done);
+    done += count;
   }
 }
