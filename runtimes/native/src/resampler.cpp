@@ -78,7 +78,7 @@ void Resampler::plan_linear() {
     tap.low = (tap.low - first_pixel_) * format_.layout.bytes;
     tap.high = (tap.high - first_pixel_) * format_.layout.bytes;
   }
-  for (auto &row : blended_) row.resize(columns_);
+  for (auto &row : blended_) row.resize(columns_ + 1);
 }
 
 void Resampler::run(const Frame &frame, std::uint8_t *dst, std::size_t dst_stride) noexcept {
@@ -123,7 +123,7 @@ const std::int16_t *Resampler::linear_row(const Frame &frame, std::uint32_t y, s
   for (int i = 0; i < 2; ++i)
     if (blended_row_[i] == y) return blended_[i].data();
   const int free = blended_row_[0] == keep ? 1 : 0;
-  kernels_.linear_row(row(frame, y, 0), format_.layout, column_taps_.data(), options_.window_width,
+  kernels_.linear_row(row(frame, y, 0), pixels_, format_.layout, column_taps_.data(), options_.window_width,
                       blended_[free].data());
   blended_row_[free] = y;
   return blended_[free].data();

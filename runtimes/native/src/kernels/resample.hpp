@@ -34,7 +34,8 @@ struct BayerPlane {
   std::uint32_t red_x, red_y;
 };
 
-// The two source pixels of one output column, as byte offsets into the row, and their 11-bit weights.
+// The two source pixels of one output column, as byte offsets into the row, and their 11-bit weights. `high` is
+// the pixel after `low`, or `low` itself with a weight of 0.
 struct LinearTap {
   std::uint32_t low, high;
   std::int16_t weight_low, weight_high;
@@ -63,9 +64,10 @@ struct ResampleKernels {
   void (*vertical)(const std::uint32_t *ring, std::size_t ring_stride, std::uint32_t ring_mask, QuadRun run,
                    const std::int32_t *weights, std::uint32_t columns, std::uint8_t *out);
 
-  // OpenCV's bilinear: one source row to (sum of 2 weighted pixels) >> 4, then two such rows to bytes.
-  void (*linear_row)(const std::uint8_t *row, PixelLayout layout, const LinearTap *taps, std::uint32_t outputs,
-                     std::int16_t *out);
+  // OpenCV's bilinear: one source row of `pixels` to (sum of 2 weighted pixels) >> 4, then two such rows to
+  // bytes. May write one value past the last.
+  void (*linear_row)(const std::uint8_t *row, std::uint32_t pixels, PixelLayout layout, const LinearTap *taps,
+                     std::uint32_t outputs, std::int16_t *out);
   void (*linear_blend)(const std::int16_t *upper, const std::int16_t *lower, std::int16_t weight_upper,
                        std::int16_t weight_lower, std::uint32_t columns, std::uint8_t *out);
   // Mean of 2 x 2 pixels, from the row pair's first needed pixel on.

@@ -195,3 +195,26 @@ void vertical(const u32 *ring, size_t ring_stride, u32 ring_mask, QuadRun run, c
     }
   }
 }
+
+// The first outputs of a colour row, as many as may read eight bytes from their low pixel on; returns how many.
+u32 linear_row_vector(const u8 *row, u32 pixels, PixelLayout layout, const LinearTap *taps, u32 outputs, i16 *out) {
+  const size_t bytes = static_cast<size_t>(pixels) * layout.bytes;
+  while (outputs > 0 && size_t{taps[outputs - 1].low} + 8 > bytes) --outputs;
+  // Two pixels -> words red red green green blue blue 0 0.
+  const u32 place[3] = {layout.red, 1, layout.blue};
+  alignas(16) u8 order_bytes[16];
+  for (u32 i = 0; i < 16; ++i) {
+    const bool value = i < 12 && i % 2 == 0;
+    order_bytes[i] = static_cast<u8>(value ? place[i / 4] + (i % 4 == 2 ? layout.bytes : 0) : 0x80);
+  }
+  const __m128i order = load_16(order_bytes);
+  for (u32 x = 0; x < outputs; ++x) {
+    const __m128i two = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(row + taps[x].low));
+    i32 weights;  // both, as they lie in the tap
+    __builtin_memcpy(&weights, reinterpret_cast<const u8 *>(taps + x) + 2 * sizeof(u32), sizeof weights);
+    const __m128i sums = _mm_madd_epi16(_mm_shuffle_epi8(two, order), _mm_set1_epi32(weights));
+    const __m128i shifted = _mm_srli_epi32(sums, 4);
+    _mm_storel_epi64(reinterpret_cast<__m128i *>(out + 3 * x), _mm_packus_epi32(shifted, shifted));
+  }
+  return outputs;
+}

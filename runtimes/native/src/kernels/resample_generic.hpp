@@ -61,3 +61,5 @@ void vertical(const u32 *ring, size_t ring_stride, u32 ring_mask, QuadRun run, c
     for (u32 i = 0; i < count; ++i) out[x + i] = static_cast<u8>(result(sum[i]));
   }
 }
+
+u32 linear_row_vector(const u8 *, u32, PixelLayout, const LinearTap *, u32, i16 *) { return 0; }

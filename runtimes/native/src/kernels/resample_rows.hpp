@@ -7,7 +7,7 @@ void interleave(const u8 *const rows[4], size_t bytes, u32 *out) {
     out[i] = a[i] | static_cast<u32>(b[i]) << 8 | static_cast<u32>(c[i]) << 16 | static_cast<u32>(d[i]) << 24;
 }
 
-void linear_row(const u8 *row, PixelLayout layout, const LinearTap *taps, u32 outputs, i16 *out) {
+void linear_row(const u8 *row, u32 pixels, PixelLayout layout, const LinearTap *taps, u32 outputs, i16 *out) {
   if (layout.channels == 1) {
     for (u32 x = 0; x < outputs; ++x) {
       const LinearTap &tap = taps[x];
@@ -15,12 +15,12 @@ void linear_row(const u8 *row, PixelLayout layout, const LinearTap *taps, u32 ou
     }
     return;
   }
-  for (u32 x = 0; x < outputs; ++x, out += 3) {
+  for (u32 x = linear_row_vector(row, pixels, layout, taps, outputs, out); x < outputs; ++x) {
     const u8 *a = row + taps[x].low, *b = row + taps[x].high;
     const i32 wa = taps[x].weight_low, wb = taps[x].weight_high;
-    out[0] = static_cast<i16>((a[layout.red] * wa + b[layout.red] * wb) >> 4);
-    out[1] = static_cast<i16>((a[1] * wa + b[1] * wb) >> 4);
-    out[2] = static_cast<i16>((a[layout.blue] * wa + b[layout.blue] * wb) >> 4);
+    out[3 * x] = static_cast<i16>((a[layout.red] * wa + b[layout.red] * wb) >> 4);
+    out[3 * x + 1] = static_cast<i16>((a[1] * wa + b[1] * wb) >> 4);
+    out[3 * x + 2] = static_cast<i16>((a[layout.blue] * wa + b[layout.blue] * wb) >> 4);
   }
 }
 
