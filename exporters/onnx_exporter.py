@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,10 +85,10 @@ def export_graph(
     """
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (batch, *input_size, 3), generator=generator, dtype=torch.uint8)
-    outputs = _Outputs(module).eval()
+    graph = _Outputs(module).eval()
     with torch.inference_mode():
-        expected = outputs(image)
-    model = _clean(_trace(outputs, image, ("anomaly_map", "image_score")[: len(expected)]), metadata or {})
+        expected = graph(image)
+    model = trace(graph, {"image": image}, ("anomaly_map", "image_score")[: len(expected)], metadata or {})
     files = _save(model, path)
     map_expected: npt.NDArray[np.float32] = expected[0].numpy()
     with OnnxRuntime().open(path, Target("onnxruntime", "fp32")) as runtime:
@@ -101,7 +101,15 @@ def export_graph(
     )
 
 
-def _trace(outputs: nn.Module, image: Tensor, names: tuple[str, ...]) -> Any:
+def trace(
+    module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], metadata: Mapping[str, str]
+) -> Any:
+    """The static ONNX graph (an ``onnx.ModelProto``) of `module`, called with `inputs` in their order.
+
+    Raises:
+        RuntimeMissingError: onnx or onnxscript is not installed.
+        InternalError: torch cannot express the module in standard operators.
+    """
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -110,18 +118,18 @@ def _trace(outputs: nn.Module, image: Tensor, names: tuple[str, ...]) -> Any:
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                outputs,
-                (image,),
+                module,
+                tuple(inputs.values()),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=["image"],
-                output_names=list(names),
+                input_names=list(inputs),
+                output_names=list(outputs),
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as err:
-        raise InternalError(f"torch cannot export {type(outputs.module).__name__}: {err}") from err
+        raise InternalError(f"torch cannot export {module}: {err}") from err
     assert program is not None
-    return program.model_proto
+    return _clean(program.model_proto, metadata)
 
 
 @contextlib.contextmanager

@@ -8,9 +8,12 @@ W_1, b_1 the discriminator's first layer and g, o its batch norm as g·x + o:
 
 U_i, the bilinear up-sampling to the finest grid, works per channel, so it commutes with A·P_i, and it is done
 on the hidden channels instead of nine values per feature. It does not commute with the LeakyReLU.
+Each A·P_i takes the form with the fewest multiply-accumulates (`_patch_affine`).
 """
 
 from __future__ import annotations
+
+import functools
 
 import torch
 import torch.nn.functional as F
@@ -28,12 +31,11 @@ class LoweredSimpleNet(nn.Module):
     Attributes:
         offset: (3, 1, 1), subtracted from the pixels; their scaling is in the backbone's first weights.
         backbone: without batch norms.
-        branches: per tap, its map to the hidden channels on the tap's own grid.
+        branches: per tap, its map to the hidden channels on the tap's own grid; the first one adds c.
         tail: 1 × 1 convolution to the map, its sign turned: higher = more anomalous.
     """
 
     offset: Tensor
-    constant: Tensor
 
     def __init__(
         self,
@@ -41,13 +43,11 @@ class LoweredSimpleNet(nn.Module):
         offset: Tensor,
         backbone: nn.Module,
         branches: list[nn.Sequential],
-        constant: Tensor,
         tail: nn.Conv2d,
         slope: float,
     ) -> None:
         super().__init__()
         self.register_buffer("offset", offset)
-        self.register_buffer("constant", constant)
         self.backbone = backbone
         self.branches = nn.ModuleList(branches)
         self.tail = tail
@@ -60,14 +60,14 @@ class LoweredSimpleNet(nn.Module):
 
     def head(self, taps: tuple[Tensor, ...]) -> Tensor:
         """(N, C_i, h_i, w_i) per tap to the raw map."""
-        grid = max((tuple(tap.shape[2:]) for tap in taps), key=lambda size: size[0] * size[1])
-        hidden = self.constant
-        for tap, branch in zip(taps, self.branches, strict=True):
-            mixed = branch(tap)
-            if tuple(mixed.shape[2:]) != grid:
-                mixed = F.interpolate(mixed, size=grid, mode="bilinear", align_corners=False)
-            hidden = hidden + mixed
-        anomaly_map: Tensor = self.tail(F.leaky_relu(hidden, self.slope))
+        grid = max((tap.shape[2:] for tap in taps), key=lambda size: size[0] * size[1])
+        parts = [
+            mixed
+            if mixed.shape[2:] == grid
+            else F.interpolate(mixed, size=grid, mode="bilinear", align_corners=False)
+            for mixed in (branch(tap) for tap, branch in zip(taps, self.branches, strict=True))
+        ]
+        anomaly_map: Tensor = self.tail(F.leaky_relu(functools.reduce(torch.add, parts), self.slope))
         return anomaly_map
 
 
@@ -84,16 +84,16 @@ def lower(detector: SimpleNet) -> LoweredSimpleNet:
     with torch.no_grad():
         folded = fold_backbone(backbone, (pixels / 255 - mean) / std, 1 / (255 * std.flatten()))
         mixing, constant = _affine(detector)
+        patch_size = detector.config.patch_size
+        branches = [forms(mixing, pooling, patch_size)[0].layers for pooling in _poolings(detector)]
+        # Bilinear weights sum to 1, so c may stand below the up-sampling too.
+        branches[0][-1].bias = nn.Parameter(constant)
         tail = nn.Conv2d(mixing.shape[0], 1, 1, bias=False, dtype=torch.float64)
         tail.weight.copy_(-detector.discriminator.tail.weight.double()[..., None, None])
         lowered = LoweredSimpleNet(
             offset=255 * mean,
             backbone=folded,
-            branches=[
-                forms(mixing, pooling, detector.config.patch_size)[0].layers
-                for pooling in _poolings(detector)
-            ],
-            constant=constant.view(1, -1, 1, 1),
+            branches=branches,
             tail=tail,
             slope=detector.discriminator.activation.negative_slope,
         )
