@@ -41,13 +41,13 @@ class TorchReference(Runtime):
         if threads:
             torch.set_num_threads(threads)
         if self._given is None:
-            from edgead.detectors.model_file import load
+            from edgead.detectors import model_file
 
-            self._detector = load(graph)
+            detector, _ = model_file.load(graph)
         else:
-            self._detector = self._given
-        self._detector.eval()
-        return (1, *self._detector.geometry.input_size, 3)
+            detector = self._given
+        self._detector = detector.eval()
+        return (1, *detector.geometry.input_size, 3)
 
     def infer_impl(self, image: npt.NDArray[np.uint8]) -> RawOutput:
         """One forward pass."""

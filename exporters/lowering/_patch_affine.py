@@ -91,11 +91,10 @@ def _pooled(mixing: Tensor, pooling: Tensor, size: int) -> Form:
 def _groups(taps: Tensor) -> int:
     """Most groups (dividing bins and channels) such that bins read channels of their own group only."""
     bins, channels = taps.shape[:2]
-    touched = taps.abs().sum((2, 3)) > 0
+    touched_bins, touched_channels = (taps.abs().sum((2, 3)) > 0).nonzero(as_tuple=True)
     common = math.gcd(bins, channels)
-    for groups in sorted((n for n in range(1, common + 1) if common % n == 0), reverse=True):
-        blocks = torch.block_diag(*[torch.ones(bins // groups, channels // groups)] * groups).bool()
-        if not (touched & ~blocks).any():
+    for groups in (n for n in range(common, 0, -1) if common % n == 0):
+        if torch.equal(touched_bins // (bins // groups), touched_channels // (channels // groups)):
             return groups
     return 1
 

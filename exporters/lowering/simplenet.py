@@ -80,7 +80,7 @@ def lower(detector: SimpleNet) -> LoweredSimpleNet:
     backbone = detector.backbone
     dtype = detector.discriminator.tail.weight.dtype
     mean, std = backbone.mean.double(), backbone.std.double()
-    pixels = torch.linspace(0, 255, 3 * 64 * 64, dtype=torch.float64).view(1, 3, 64, 64)
+    pixels = torch.linspace(0, 255, 3 * 32 * 32, dtype=torch.float64).view(1, 3, 32, 32)
     with torch.no_grad():
         folded = fold_backbone(backbone, (pixels / 255 - mean) / std, 1 / (255 * std.flatten()))
         mixing, constant = _affine(detector)
@@ -113,12 +113,10 @@ def _affine(detector: SimpleNet) -> tuple[Tensor, Tensor]:
 
 def _poolings(detector: SimpleNet) -> list[Tensor]:
     """Per tap, (embedding_dim, C·p²): its patches' share of the embedding, float64."""
-    config = detector.config
-    stacked = pool_matrix(config.tap_dim * len(config.taps), config.embedding_dim).split(
-        config.tap_dim, dim=1
-    )
-    channels = [detector.backbone.spec.taps[tap].channels for tap in config.taps]
+    config, dim = detector.config, detector.config.tap_dim
+    stacked = pool_matrix(dim * len(config.taps), config.embedding_dim)
     return [
-        part @ pool_matrix(count * config.patch_size**2, config.tap_dim)
-        for part, count in zip(stacked, channels, strict=True)
+        stacked[:, index * dim : (index + 1) * dim]
+        @ pool_matrix(detector.backbone.spec.taps[tap].channels * config.patch_size**2, dim)
+        for index, tap in enumerate(config.taps)
     ]

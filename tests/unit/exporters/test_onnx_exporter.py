@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgead.detectors import model_file
 from edgead.detectors._base import DetectorOutput
+from edgead.detectors.model_file import ModelInfo
 from edgead.detectors.simplenet import SimpleNet
-from edgead.errors import InternalError, OutputError, UsageError
+from edgead.errors import EngineError, InternalError, OutputError, UsageError
 from edgead.exporters import onnx_exporter
 from edgead.exporters._registry import exporter_for
 from edgead.exporters.lowering import lower
@@ -58,7 +60,16 @@ def test_a_simplenet_agrees_in_every_engine(
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
     assert not {"BatchNormalization", "Pad", "Div"} & {node.op_type for node in model.graph.node}
     assert str(Path(__file__).parents[3]).encode() not in exported.path.read_bytes()
-    with TorchReference(detector).open(tmp_path / "MODEL", Target("torch", "fp32")) as reference:
+    info = ModelInfo(
+        detector="simplenet",
+        preset="simplenet",
+        config=detector.config_dict(),
+        provenance={"kind": "trained"},
+        created="2026-11-23T00:00:00Z",
+        created_by="0.1.0",
+    )
+    model_file.save(tmp_path / "MODEL", detector, info)
+    with TorchReference().open(tmp_path / "MODEL", Target("torch", "fp32")) as reference:
         assert reference.input_shape == (1, *SIZE, 3)
         expected = reference.infer(image).anomaly_map
     for text, tolerance in (("openvino:fp32", 1e-5), ("onnxruntime:fp32", 1e-5)):
@@ -95,7 +106,7 @@ def test_a_module_without_a_score_has_one_output(tmp_path: Path) -> None:
 def test_the_same_module_gives_the_same_bytes(
     make_simplenet: Callable[..., SimpleNet], tmp_path: Path
 ) -> None:
-    detector = make_simplenet(taps=("stage2",), size=SIZE)
+    detector = make_simplenet(taps=("stage1",), size=SIZE)
     first = export_graph(lower(detector), SIZE, tmp_path / "first.onnx").path.read_bytes()
     second = export_graph(lower(detector), SIZE, tmp_path / "second.onnx").path.read_bytes()
     assert first == second
@@ -108,7 +119,7 @@ def test_large_weights_lie_beside_the_graph(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(onnx_exporter, "_EMBED_LIMIT_BYTES", 10_000)
-    detector = make_simplenet(taps=("stage2",), size=SIZE)
+    detector = make_simplenet(taps=("stage1",), size=SIZE)
     exported = export_graph(lower(detector), SIZE, tmp_path / "graph.onnx")
     assert exported.files == (tmp_path / "graph.onnx", tmp_path / "graph.onnx.data")
     assert exported.max_abs_diff <= 1e-5 * exported.map_range
@@ -140,7 +151,7 @@ def test_what_torch_cannot_export_is_named(tmp_path: Path) -> None:
 def test_both_openvino_precisions_share_one_uncompressed_ir(
     make_simplenet: Callable[..., SimpleNet], tmp_path: Path
 ) -> None:
-    graph = export_graph(lower(make_simplenet(taps=("stage2",), size=SIZE)), SIZE, tmp_path / "g.onnx").path
+    graph = export_graph(lower(make_simplenet(taps=("stage1",), size=SIZE)), SIZE, tmp_path / "g.onnx").path
     exporter = exporter_for("openvino")
     first = exporter.compile(graph, Target("openvino", "fp32"), tmp_path)
     before = [file.read_bytes() for file in first.files]
@@ -150,6 +161,18 @@ def test_both_openvino_precisions_share_one_uncompressed_ir(
     assert b'element_type="f16"' not in before[0]
     assert str(tmp_path).encode() not in before[0]
     assert set(second.tools) == {"openvino"}
+
+
+def test_the_reference_is_the_detector_itself(
+    make_simplenet: Callable[..., SimpleNet], image: np.ndarray
+) -> None:
+    detector = make_simplenet(taps=("stage1",), size=SIZE)
+    with TorchReference(detector).open(Path("unread"), Target("torch", "fp32")) as reference:
+        got = reference.infer(image)
+    assert got.image_score is None
+    assert (got.anomaly_map == detector(torch.tensor(image)).anomaly_map.detach().numpy()).all()
+    with pytest.raises(EngineError, match="cpu"):
+        TorchReference(detector).open(Path("unread"), Target("torch", "fp32", "gpu"))
 
 
 def test_exporters_refuse_what_they_cannot_make(tmp_path: Path) -> None:
