@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -25,6 +25,15 @@ def _scatter(detector: SimpleNet, seed: int) -> None:
     for name, parameter in detector.named_parameters():
         if name.startswith(("projection", "discriminator.hidden")):
             parameter.data.normal_(0, 0.1, generator=generator)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks this small spend more on torch's barriers than on work, several times so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
