@@ -34,7 +34,8 @@ def _text(report: DoctorReport) -> str:
         told = " ".join(part for part in (state["version"], state["why"]) if part)
         lines.append(f"{mark} {name:<{width}}  {told}")
     cpu = report["cpu"]
-    lines += ["", f"CPU       {cpu['model']}, {cpu['usable_cores']} cores usable, {cpu['architecture']}"]
+    features = " ".join([cpu["architecture"], *cpu["flags"]])
+    lines += ["", f"CPU       {cpu['model']}, {cpu['usable_cores']} cores usable, {features}"]
     library = report["libedgead"]
     lines.append(
         f"libedgead {library['version']}, pixel and map kernels: {library['kernels']}"

@@ -287,3 +287,25 @@ def test_the_zip_form_runs_too(edgead: Edgead, part: Path, grey: Grey, tmp_path:
     shutil.rmtree(part)
     assert edgead("run", tmp_path / "part.zip", grey("a.png", 40), "-o", tmp_path / "out").exit_code == 0
     assert _lines(tmp_path / "out")[0]["score_raw"] == 30.0
+
+
+def test_a_device_without_extras_runs_what_it_can(part: Path, grey: Grey, tmp_path: Path) -> None:
+    """Only the base dependencies: the second target, ONNX Runtime, takes over, and stderr says so."""
+    bare = (
+        "import sys\n"
+        "for name in ('torch', 'openvino', 'onnx', 'hdrh', 'scipy'):\n    sys.modules[name] = None\n"
+        "from edgead.cli.app import main\n"
+        "main()\n"
+    )
+    arguments = ["run", str(part), str(grey("a.png", 40)), "-o", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-c", bare, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "running onnxruntime:fp32" in done.stderr
+    assert _lines(tmp_path / "out")[0]["score_raw"] == 30.0
+    wanted = [*arguments, "--overwrite", "--target", "openvino:fp32"]
+    done = subprocess.run([sys.executable, "-c", bare, *wanted], capture_output=True, text=True, check=False)
+    assert done.returncode == 7, "a target that was named never falls back"
+    assert "pip install 'edgead[openvino]'" in done.stderr
+    assert len(_lines(tmp_path / "out")) == 1, "the earlier results are still there"
