@@ -54,14 +54,12 @@ void to_rgb(const u8 *row, PixelLayout layout, u32 pixels, u8 *rgb) {
   }
 }
 
-// A value that may lie at any address.
-using UnalignedU16 __attribute__((aligned(1), may_alias)) = std::uint16_t;
-
 void narrow(const u8 *row, u32 pixels, u32 shift, u8 *gray) {
-  const auto *values = reinterpret_cast<const UnalignedU16 *>(row);
   for (u32 x = 0; x < pixels; ++x) {
-    const u32 value = static_cast<u32>(values[x]) >> shift;
-    gray[x] = static_cast<u8>(value > 255 ? 255 : value);
+    std::uint16_t value;  // may lie at any address
+    __builtin_memcpy(&value, row + 2 * static_cast<size_t>(x), 2);
+    const u32 shifted = static_cast<u32>(value) >> shift;
+    gray[x] = static_cast<u8>(shifted > 255 ? 255 : shifted);
   }
 }
 
