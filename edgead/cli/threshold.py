@@ -112,9 +112,11 @@ def _text(limits: Sequence[Limits]) -> str:
         for one in limits
     ]
     lines = [table(("target", "image", "good median", "pixel", "good median", "set by"), rows)]
+    chosen: dict[str, list[str]] = {}  # targets often share a sentence: say it once
     for one in limits:
         for kind in ("image", "pixel"):
             how = one.thresholds.method.get(kind)
             if isinstance(how, dict) and how.get("text"):
-                lines.append(f"{one.target} {kind}: {how['text']}")
+                chosen.setdefault(str(how["text"]), []).append(f"{one.target} {kind}")
+    lines += [f"{', '.join(names)}: {text}" for text, names in chosen.items()]
     return "\n".join(lines)

@@ -249,7 +249,7 @@ def _strength(peak: float, thresholds: Thresholds) -> float:
 
 
 def _heat(panel: Rgb, prediction: Prediction, area: Area, across: float, down: float) -> None:
-    """Grey frame, heatmap over it (invisible where good, opaque where strong), the mask's edge on top."""
+    """Grey frame, heatmap over it (invisible where good), the mask's edge on top."""
     import cv2
     import numpy as np
 
@@ -282,10 +282,10 @@ def _palette() -> npt.NDArray[np.uint8]:
 
 @functools.cache
 def _opacity() -> npt.NDArray[np.float32]:
-    """(256,) in [0, 0.85]: nothing up to a quarter of the scale, half at the limit."""
+    """(256,) in [0, 0.7]: nothing up to a fifth of the scale, half at the limit; the frame stays visible."""
     import numpy as np
 
-    return (0.85 * np.clip((np.arange(256) - 48) / 120, 0, 1)).astype(np.float32)
+    return (0.7 * np.clip((np.arange(256) - 48) / 120, 0, 1)).astype(np.float32)
 
 
 def _legend(strip: Rgb) -> None:
