@@ -83,9 +83,9 @@ def lower(detector: SimpleNet) -> LoweredSimpleNet:
     pixels = torch.linspace(0, 255, 3 * 32 * 32, dtype=torch.float64).view(1, 3, 32, 32)
     with torch.no_grad():
         folded = fold_backbone(backbone, (pixels / 255 - mean) / std, 1 / (255 * std.flatten()))
-        mixing, constant = _affine(detector)
+        mixing, constant = affine(detector)
         patch_size = detector.config.patch_size
-        branches = [forms(mixing, pooling, patch_size)[0].layers for pooling in _poolings(detector)]
+        branches = [forms(mixing, pooling, patch_size)[0].layers for pooling in poolings(detector)]
         # Bilinear weights sum to 1, so c may stand below the up-sampling too.
         branches[0][-1].bias = nn.Parameter(constant)
         tail = nn.Conv2d(mixing.shape[0], 1, 1, bias=False, dtype=torch.float64)
@@ -100,7 +100,7 @@ def lower(detector: SimpleNet) -> LoweredSimpleNet:
     return lowered.to(dtype).requires_grad_(False).eval()
 
 
-def _affine(detector: SimpleNet) -> tuple[Tensor, Tensor]:
+def affine(detector: SimpleNet) -> tuple[Tensor, Tensor]:
     """(A, c): hidden values before the LeakyReLU from the embedding, float64."""
     first = detector.discriminator.hidden
     gain, offset = norm_affine(detector.discriminator.norm)
@@ -111,7 +111,7 @@ def _affine(detector: SimpleNet) -> tuple[Tensor, Tensor]:
     return gain[:, None] * mixing, gain * bias + offset
 
 
-def _poolings(detector: SimpleNet) -> list[Tensor]:
+def poolings(detector: SimpleNet) -> list[Tensor]:
     """Per tap, (embedding_dim, C·p²): its patches' share of the embedding, float64."""
     config, dim = detector.config, detector.config.tap_dim
     stacked = pool_matrix(dim * len(config.taps), config.embedding_dim)
