@@ -47,7 +47,7 @@ class ResumeState:
         path = self._folder / _FILE
         if not path.exists():
             return None
-        way_out = f"give another output name, or ask to restart, which deletes {self._folder}"
+        way_out = f"give another output name, or restart (--restart), which deletes {self._folder}"
         try:
             with safe_open(path, "pt") as file:
                 values = json.loads((file.metadata() or {})["values"])

@@ -97,7 +97,7 @@ def _resize(geometry: dict[str, Any], resize: int | None, input_size: int | None
     """Put the sizes that were given into the values of a `Geometry`."""
     if resize is None and input_size is None:
         return
-    if min(resize or 1, input_size or 1) < 1:
+    if any(size is not None and size < 1 for size in (resize, input_size)):
         raise UsageError(f"resize {resize} and input size {input_size}: give positive numbers of pixels")
     side = resize if resize is not None else input_size
     if resize is None and geometry.get("window") is not None:

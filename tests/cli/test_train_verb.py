@@ -1,0 +1,171 @@
+"""`edgead train` on a handful of small photos made here; the killed one runs in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from edgead.cli.app import build
+from edgead.data.folder import content_hash
+from edgead.detectors import _presets, model_file
+
+SMALL = {
+    "detector": "simplenet",
+    "summary": "tiny, for tests",
+    "config": {
+        "backbone": "efficientnet_lite0",
+        "taps": ["stage1", "stage2"],
+        "tap_dim": 16,
+        "embedding_dim": 24,
+        "hidden_dim": 8,
+        "geometry": {"height": 32, "width": 32},
+    },
+    "training": {"meta_epochs": 4, "steps": 3, "batch_images": 2, "standardise": True, "noise": 0.5},
+}
+
+
+@pytest.fixture(autouse=True)
+def _small_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_presets.PRESETS, "small", SMALL)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(12):
+        pixels = random.integers(100, 150, (40, 50, 3)).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{number:02}.png"), pixels)
+    return folder
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(build(), [str(argument) for argument in arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_good_images_become_a_model(photos: Path, tmp_path: Path) -> None:
+    code, out, err = run("train", "small", photos, "-o", tmp_path / "m", "--json", "--roi", "5,5,30,20")
+    assert code == 0, err
+    values = json.loads(out)
+    assert (values["trained"], values["reserved"], values["skipped"]) == (6, 6, [])
+    detector, info = model_file.load(tmp_path / "m")
+    assert detector.geometry.roi == (5, 5, 30, 20)
+    assert info.train_hashes is not None
+    assert info.reserved_hashes is not None
+    everything = {content_hash(path) for path in photos.iterdir()}
+    assert set(info.train_hashes) | set(info.reserved_hashes) == everything
+    assert not set(info.train_hashes) & set(info.reserved_hashes)
+    assert info.provenance["kind"] == "trained"
+    assert len(info.provenance["history"]) == 4
+    assert not model_file.partial_path(tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n broken"], ids=["empty", "corrupt"])
+def test_one_bad_image_is_skipped_and_said(photos: Path, tmp_path: Path, content: bytes) -> None:
+    (photos / "bad.png").write_bytes(content)
+    code, out, err = run("train", "small", photos, "-o", tmp_path / "m", "--json")
+    assert code == 8
+    assert "bad.png" in err
+    assert [Path(item["path"]).name for item in json.loads(out)["skipped"]] == ["bad.png"]
+    info = model_file.read_info(tmp_path / "m")
+    assert content_hash(photos / "bad.png") not in {*(info.train_hashes or ()), *(info.reserved_hashes or ())}
+
+
+def test_bad_arguments_have_the_documented_codes(photos: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    for code, words, arguments in [
+        (2, "unknown detector 'simplenett'", ("simplenett", photos, "-o", tmp_path / "m")),
+        (2, "exists", ("small", photos, "-o", taken)),
+        (2, "is not a MODEL", ("small", photos, "-o", taken, "--overwrite")),
+        (2, "make it first", ("small", photos, "-o", tmp_path / "no" / "m")),
+        (2, "--roi", ("small", photos, "-o", tmp_path / "m", "--roi", "1,2,3")),
+        (2, "between 0 and 1", ("small", photos, "-o", tmp_path / "m", "--reserve", "1")),
+        (5, "no images", ("small", empty, "-o", tmp_path / "m")),
+        (5, "does not exist", ("small", tmp_path / "none", "-o", tmp_path / "m")),
+        (5, "looks like", ("small", photos, "-o", tmp_path / "m", "--weights", _wrong_weights(tmp_path))),
+    ]:
+        found, out, err = run("train", *arguments)
+        assert (found, out) == (code, ""), err
+        assert words in err
+        assert "Traceback" not in err
+    assert not (tmp_path / "m").exists()
+
+
+def _wrong_weights(folder: Path) -> Path:
+    path = folder / "wrong.pth"
+    torch.save({"conv.weight": torch.ones(3)}, path)
+    return path
+
+
+KILLED = """
+import json, sys
+from edgead.cli.app import main
+from edgead.detectors import _presets
+_presets.PRESETS["small"] = json.loads(sys.argv.pop(1))
+main()
+"""
+
+
+def _start(preset: dict[str, object], *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", KILLED, json.dumps(preset), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_a_stopped_training_resumes_to_the_same_weights(
+    photos: Path, tmp_path: Path, sign: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = {**SMALL, "training": {**SMALL["training"], "meta_epochs": 60, "patience": 60}}  # type: ignore[dict-item]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    process = _start(preset, "train", "small", photos, "-o", cut)
+    state = model_file.partial_path(cut) / "state.safetensors"
+    until = time.monotonic() + 60
+    while not state.exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.002)
+    process.send_signal(sign)
+    _, err = process.communicate(timeout=60)
+    assert state.exists(), err
+    assert not cut.exists()
+    if sign == signal.SIGINT:
+        assert process.returncode == 130
+        assert "the same command goes on from there" in err
+    again = _start(preset, "train", "small", photos, "-o", cut)
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert "resuming after" in err
+    monkeypatch.setitem(_presets.PRESETS, "small", preset)
+    assert run("train", "small", photos, "-o", whole)[0] == 0
+    hashes = [model_file.read_info(path).weights_sha256 for path in (whole, cut)]
+    assert hashes[0] == hashes[1]
+    assert not state.parent.exists()
+
+
+def test_an_unfinished_training_of_other_images_is_refused_or_restarted(photos: Path, tmp_path: Path) -> None:
+    partial = model_file.partial_path(tmp_path / "m")
+    partial.mkdir()
+    (partial / "state.safetensors").write_bytes(b"something else")
+    code, _, err = run("train", "small", photos, "-o", tmp_path / "m")
+    assert code == 2
+    assert "--restart" in err
+    assert run("train", "small", photos, "-o", tmp_path / "m", "--restart")[0] == 0
