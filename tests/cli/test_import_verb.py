@@ -69,7 +69,7 @@ def test_bad_input_has_the_documented_codes(checkpoint: Path, weights: Path, tmp
         (2, "larger than the resize", ("simplenet", checkpoint, *rest, "--resize", 8, "--input-size", 9)),
         (5, "No such file", ("simplenet", tmp_path / "none.pth", *rest)),
         (5, "holds no discriminator", ("simplenet", weights, *rest)),
-        (5, "does not fit the backbone resnet18", ("simplenet", checkpoint, *rest, "--weights", checkpoint)),
+        (5, "holds no plain state_dict", ("simplenet", checkpoint, *rest, "--weights", checkpoint)),
     ]:
         found, out, err = run("import", *arguments)
         assert (found, out) == (code, ""), err
