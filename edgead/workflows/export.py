@@ -185,7 +185,7 @@ def export(
             provenance=Provenance(
                 created=utc_now(),
                 model=info.weights_sha256,
-                seeds=dict(info.provenance.get("seeds", {})),
+                seeds={"train": info.provenance["seed"]} if "seed" in info.provenance else {},
                 tools=parts.tools(),
                 train=info.train_hashes or (),
                 calibration=(),
