@@ -111,7 +111,9 @@ def gather(
     )
     hashes = dict(zip(kept.items, kept.hashes, strict=True))
     good_hashes = tuple(hashes[item] for item in good.items)
-    parts, labelled, labelled_hashes, skipped = [good.pixels], (), (), good.skipped
+    parts, skipped = [good.pixels], good.skipped
+    labelled: tuple[ImageItem, ...] = ()
+    labelled_hashes: tuple[str, ...] = ()
     if choice.validation is not None:
         read = load_pixels(
             labelled_images(choice.validation),
@@ -130,7 +132,8 @@ def gather(
     chosen = [good.pixels[index] for index in choose(good_hashes, count=_GOLDEN)]
     defects = [synthetic_defect(image, seed) for seed, image in enumerate(chosen)]
     parts.append(np.stack([*chosen, *defects]).astype(np.uint8))
-    kinds: list[GoldenKind] = [*(["good"] * len(chosen)), *(["synthetic_defect"] * len(defects))]
+    kinds: list[GoldenKind] = ["good" for _ in chosen]
+    kinds += ["synthetic_defect" for _ in defects]
     return Evidence(
         good=good.items,
         good_hashes=good_hashes,
