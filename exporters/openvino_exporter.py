@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgead.errors import EngineError, OutputError, RuntimeMissingError
 from edgead.exporters._base import CompiledTarget, Exporter
+from edgead.runtimes._graph import last_line
 from edgead.types import Target
 
 
@@ -31,7 +32,7 @@ class OpenVINOExporter(Exporter):
         try:
             model = openvino.convert_model(graph)
         except Exception as err:
-            raise EngineError(f"OpenVINO cannot convert {graph.name}: {err}") from err
+            raise EngineError(f"OpenVINO cannot convert {graph.name}: {last_line(err)}") from err
         # Names that OpenVINO makes up count the process's nodes; the same graph shall give the same bytes.
         for index, node in enumerate(model.get_ordered_ops()):
             if node.get_type_name() != "Parameter":
@@ -41,7 +42,7 @@ class OpenVINOExporter(Exporter):
             folder.mkdir(parents=True, exist_ok=True)
             openvino.save_model(model, main, compress_to_fp16=False)
         except (OSError, RuntimeError) as err:
-            raise OutputError(f"cannot write {main}: {err}") from err
+            raise OutputError(f"cannot write {main}: {last_line(err)}") from err
         return CompiledTarget(
             target=target,
             main_file=main,

@@ -180,5 +180,12 @@ def test_exporters_refuse_what_they_cannot_make(tmp_path: Path) -> None:
         exporter_for("caffe")
     with pytest.raises(UsageError, match="not onnxruntime:bf16"):
         exporter_for("onnxruntime").compile(tmp_path / "g.onnx", Target("onnxruntime", "bf16"), tmp_path)
+    graph = export_graph(Tiny(), SIZE, tmp_path / "graph.onnx").path
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        exporter_for("openvino").compile(graph, Target("openvino", "fp32"), tmp_path / "file")
+    graph.write_bytes(b"no graph")
+    with pytest.raises(EngineError, match=r"graph\.onnx"):
+        exporter_for("openvino").compile(graph, Target("openvino", "fp32"), tmp_path)
     with pytest.raises(UsageError, match="does not exist"):
         exporter_for("openvino").compile(tmp_path / "g.onnx", Target("openvino", "fp32"), tmp_path)
