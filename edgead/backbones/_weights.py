@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from edgead.backbones import _base
+from edgead.backbones import _base, _restricted_pickle
 from edgead.backbones._base import Backbone, WeightsSource
 from edgead.bundle.hashes import PREFIX, sha256_file
-from edgead.checkpoints import _restricted_pickle
 from edgead.errors import RuntimeMissingError, WeightsError
 from edgead.progress import Progress
 

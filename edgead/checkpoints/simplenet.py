@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
+from edgead.backbones import _restricted_pickle
 from edgead.backbones._weights import LoadedWeights, fill, load_weights
-from edgead.checkpoints import _restricted_pickle
 from edgead.detectors.simplenet import SimpleNet
 from edgead.errors import WeightsError
 from edgead.progress import Progress

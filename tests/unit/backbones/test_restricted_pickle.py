@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgead.checkpoints._restricted_pickle import load
+from edgead.backbones._restricted_pickle import load
 from edgead.errors import WeightsError
 
 
