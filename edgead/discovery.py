@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from types import ModuleType
+from typing import TypeVar
 
 from edgead.errors import InternalError, UsageError
+
+T = TypeVar("T")
 
 
 def stems(package: str, suffix: str = "") -> tuple[str, ...]:
@@ -40,3 +43,19 @@ def load(package: str, name: str, suffix: str = "", kind: str = "plug-in") -> Mo
     if name not in known:
         raise UsageError(f"unknown {kind} {name!r}; there is {', '.join(known) or 'none'}")
     return importlib.import_module(f"{package}.{name}{suffix}")
+
+
+def plugin_class(module: ModuleType, base: type[T]) -> type[T]:
+    """The one subclass of `base` that the plug-in `module` itself defines.
+
+    Raises:
+        InternalError: it defines none, or several.
+    """
+    found = [
+        member
+        for member in vars(module).values()
+        if isinstance(member, type) and issubclass(member, base) and member.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise InternalError(f"{module.__name__} defines {len(found)} classes of {base.__name__}, not one")
+    return found[0]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-
-from edgead.discovery import load, stems
+from edgead.discovery import load, plugin_class, stems
 from edgead.errors import InternalError, UsageError
 from edgead.exporters._base import Exporter
 
 _PACKAGE, _SUFFIX = "edgead.exporters", "_exporter"
+_GRAPH = "onnx"  # writes the graph that all engines start from; no engine of its own
 
 
 def exporter_for(engine: str) -> Exporter:
@@ -19,12 +18,12 @@ def exporter_for(engine: str) -> Exporter:
     """
     found: dict[str, type[Exporter]] = {}
     for stem in stems(_PACKAGE, _SUFFIX):
-        module = load(_PACKAGE, stem, _SUFFIX, "exporter")
-        for _, member in inspect.getmembers(module, inspect.isclass):
-            if issubclass(member, Exporter) and member.__module__ == module.__name__:
-                if member.engine in found:
-                    raise InternalError(f"two exporters claim the engine {member.engine!r}")
-                found[member.engine] = member
+        if stem == _GRAPH:
+            continue
+        member = plugin_class(load(_PACKAGE, stem, _SUFFIX, "exporter"), Exporter)
+        if member.engine in found:
+            raise InternalError(f"two exporters claim the engine {member.engine!r}")
+        found[member.engine] = member
     if engine not in found:
         raise UsageError(f"no exporter for engine {engine!r}; there is {', '.join(sorted(found))}")
     return found[engine]()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-
-from edgead.discovery import load, stems
+from edgead.discovery import load, plugin_class, stems
 from edgead.errors import InternalError, UsageError
 from edgead.runtimes._base import Availability, Runtime
 
@@ -14,12 +12,10 @@ _PACKAGE, _SUFFIX = "edgead.runtimes", "_runtime"
 def _classes() -> dict[str, type[Runtime]]:
     found: dict[str, type[Runtime]] = {}
     for stem in stems(_PACKAGE, _SUFFIX):
-        module = load(_PACKAGE, stem, _SUFFIX, "runtime")
-        for _, member in inspect.getmembers(module, inspect.isclass):
-            if issubclass(member, Runtime) and member.__module__ == module.__name__:
-                if member.engine in found:
-                    raise InternalError(f"two runtimes claim the engine {member.engine!r}")
-                found[member.engine] = member
+        member = plugin_class(load(_PACKAGE, stem, _SUFFIX, "runtime"), Runtime)
+        if member.engine in found:
+            raise InternalError(f"two runtimes claim the engine {member.engine!r}")
+        found[member.engine] = member
     return found
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead import discovery
 from edgead.detectors._presets import PRESETS
-from edgead.errors import InternalError, UsageError
+from edgead.errors import UsageError
 
 if TYPE_CHECKING:
     from edgead.detectors._base import Detector
@@ -44,12 +44,4 @@ def detector_class(name: str) -> type[Detector]:
 
     if name not in names():
         raise UsageError(f"unknown detector {name!r}; there is {', '.join(names())}")
-    module = discovery.load(_PACKAGE, name, kind="detector")
-    found = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Detector) and value.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        raise InternalError(f"{module.__name__} defines {len(found)} detectors, not one")
-    return found[0]
+    return discovery.plugin_class(discovery.load(_PACKAGE, name, kind="detector"), Detector)
