@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,8 +207,15 @@ def make_cells(root: Path, *, seed: int = 0) -> None:
             (root / folder).mkdir(parents=True, exist_ok=True)
             for name in members:
                 _link(data / name, root / folder / Path(name).name)
+            _remove_others(root / folder, kept=members, known=(*good, *defective))
     except OSError as err:
         raise OutputError(f"cannot write the quickstart's images to {root}: {err}") from err
+
+
+def _remove_others(folder: Path, *, kept: Sequence[str], known: Sequence[str]) -> None:
+    """Take out cells that an earlier draw, of another seed, put here: they may be test cells of this one."""
+    for name in {Path(name).name for name in known} - {Path(name).name for name in kept}:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _link(source: Path, target: Path) -> None:
