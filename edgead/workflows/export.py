@@ -18,7 +18,7 @@ from edgead.bundle.manifest import (
 )
 from edgead.bundle.writer import BundleWriter, Form
 from edgead.discovery import load as load_plugin
-from edgead.errors import GateFailed, RuntimeMissingError, UsageError
+from edgead.errors import EngineError, GateFailed, RuntimeMissingError, UsageError
 from edgead.exporters._base import CompiledTarget
 from edgead.exporters._registry import exporter_for
 from edgead.imaging.map_operator import Banded, build
@@ -109,10 +109,11 @@ def export(
         progress: where to report; None = nowhere.
 
     Raises:
-        UsageError: an unknown target, or the same one twice.
+        UsageError: an unknown target, a precision that its engine has not, or the same target twice.
         ModelError: the MODEL is damaged or unfinished.
         DatasetError: no good image is left that the MODEL was not trained on.
         RuntimeMissingError: a target's engine is not installed.
+        EngineError: an engine refuses the graph, or gives no finite score for an image.
         GateFailed: a target is too far from the MODEL; nothing is written.
         OutputError: the bundle cannot be written.
     """
@@ -143,9 +144,11 @@ def export(
 
         def score(runtime: Runtime, path: Path, target: Target) -> Side:
             with runtime.open(path, target, threads=threads) as opened:
-                return score_side(
+                side = score_side(
                     opened, postprocess, evidence.pixels, progress=show, name=f"scoring {target}"
                 )
+            _check_finite(side, target)
+            return side
 
         reference = score(TorchReference(detector), model, Target("torch", "fp32"))
         sides = {_GRAPH_TARGET: score(runtime_for("onnxruntime"), graph.path, _GRAPH_TARGET)}
@@ -224,10 +227,24 @@ def _parse(targets: Sequence[str]) -> tuple[Target, ...]:
         raise UsageError(f"target {', '.join(sorted(doubles))} is named twice")
     here = engines()
     for target in wanted:
-        exporter_for(target.engine)
+        precisions = exporter_for(target.engine).precisions
+        if target.precision not in precisions:
+            raise UsageError(f"{target}: {target.engine} targets come in {', '.join(precisions)}")
         if not here[target.engine].available:
             raise RuntimeMissingError(f"{target} cannot be calibrated here: {here[target.engine].why}")
     return wanted
+
+
+def _check_finite(side: Side, target: Target) -> None:
+    """No threshold can be set where an engine overflows."""
+    import numpy as np
+
+    failed = int((~(np.isfinite(side.scores) & np.isfinite(side.map_max))).sum())
+    if failed:
+        raise EngineError(
+            f"{target} gives no finite score for {failed} of {len(side.scores)} images; leave it out, or try "
+            "another precision"
+        )
 
 
 def _report(

@@ -147,13 +147,16 @@ def verify(
         progress: where to report; None = nowhere.
 
     Raises:
-        UsageError: the bundle has no such target, or `model` is not the one that it was made from.
+        UsageError: the bundle has no such target, `model` is not the one that it was made from, or
+            `min_auroc` is not from 0 to 1.
         BundleError: the bundle is damaged.
         DatasetError: another layout, or no image could be read.
         LeakageError: a test image was trained, calibrated or thresholded on.
         RuntimeMissingError: a target's engine is not installed.
     """
     show = progress or Silent()
+    if min_auroc is not None and not 0 <= min_auroc <= 1:
+        raise UsageError(f"the image AUROC to reach is {min_auroc}: give a value from 0 to 1, such as 0.99")
     with open_bundle(bundle) as opened:
         names = tuple(opened.entry(name).target for name in targets) if targets else opened.targets
         items = labelled_images(data)
@@ -274,12 +277,22 @@ class _Truth:
         return cls(loaded.items, tuple(with_mask), tuple(masks))
 
     def accuracy(self, side: Side, limits: Thresholds) -> Accuracy:
-        labels = [item.label for item in self.items]
-        maps = [side.maps[index] for index in self.with_mask]
-        has_defect = any(mask.any() for mask in self.masks)
+        """Over the images for which `side` gave numbers; the gate fails it for the others."""
+        import numpy as np
+
+        usable = np.isfinite(side.scores) & np.isfinite(side.map_max)
+        labels = np.array([item.label for item in self.items])[usable]
+        scores = side.scores[usable]
+        pairs = [
+            (side.maps[index], mask)
+            for index, mask in zip(self.with_mask, self.masks, strict=True)
+            if usable[index]
+        ]
+        maps, masks = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        has_defect = any(mask.any() for mask in masks)
         return Accuracy(
-            image_auroc=auroc(side.scores, labels),
-            pixel_auroc=pixel_auroc(maps, self.masks) if has_defect else None,
-            au_pro=au_pro(maps, self.masks) if has_defect else None,
-            operating=operating_point(side.scores, labels, limits.image),
+            image_auroc=auroc(scores, labels),
+            pixel_auroc=pixel_auroc(maps, masks) if has_defect else None,
+            au_pro=au_pro(maps, masks) if has_defect else None,
+            operating=operating_point(scores, labels, limits.image),
         )
