@@ -129,7 +129,7 @@ TINY = {
         "hidden_dim": 8,
         "geometry": {"height": 32, "width": 32},
     },
-    "training": {"meta_epochs": 2, "steps": 3, "batch_images": 2, "standardise": True, "noise": 0.5},
+    "training": {"meta_epochs": 2, "steps": 3, "batch_patches": 256, "standardise": True, "noise": 0.5},
 }
 
 

@@ -21,9 +21,9 @@ PRESETS: dict[str, dict[str, Any]] = {
             "geometry": {"height": 256, "width": 256},
         },
         "training": {
-            "meta_epochs": 8,
+            "meta_epochs": 12,
             "steps": 50,
-            "batch_images": 4,
+            "batch_patches": 2048,
             "standardise": True,
             "noise": 0.25,
             "discriminator_rate": 1e-3,
@@ -41,9 +41,9 @@ PRESETS: dict[str, dict[str, Any]] = {
             "geometry": {"height": 256, "width": 256},
         },
         "training": {
-            "meta_epochs": 8,
+            "meta_epochs": 12,
             "steps": 50,
-            "batch_images": 4,
+            "batch_patches": 2048,
             "standardise": True,
             "noise": 0.25,
             "discriminator_rate": 1e-3,
@@ -63,7 +63,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training": {
             "meta_epochs": 40,
             "steps": 100,
-            "batch_images": 8,
+            "batch_patches": 10368,
             "standardise": False,
             "noise": 0.015,
         },

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CACHE_BYTES = 2 << 30
 _CHUNK = 8
+# Images per sample where features do not stay in memory: enough that a batch is no single scene.
+_SAMPLED_IMAGES = 16
 
 
 class PatchFeatures:
@@ -55,6 +57,18 @@ class PatchFeatures:
         """All patch vectors of some images, (len(images) · h · w, embedding_dim) float32."""
         found = self._compute(images) if self._cache is None else self._cache[images]
         return found.reshape(-1, self.dim)
+
+    def sample(self, count: int, random: torch.Generator) -> Tensor:
+        """`count` patch vectors drawn with replacement, (count, embedding_dim).
+
+        From all images where they are in memory, else from 16 images, since each costs a pass of the
+        backbone. Patches of few images are much alike: batches of them train slower and less surely.
+        """
+        if self._cache is not None:
+            rows = self._cache.view(-1, self.dim)
+        else:
+            rows = self.batch(torch.randperm(self.count, generator=random)[:_SAMPLED_IMAGES])
+        return rows[torch.randint(len(rows), (count,), generator=random)]
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation over all patches, (embedding_dim,) float64 each."""

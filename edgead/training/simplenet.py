@@ -37,7 +37,7 @@ class SimpleNetRecipe:
     Attributes:
         meta_epochs: at most so many; after each one the reserved images are looked at and the state is saved.
         steps: optimiser steps per meta-epoch.
-        batch_images: images per step; all their patches are used.
+        batch_patches: patches per step, drawn from all images.
         standardise: train on patch vectors of zero mean and unit deviation per dimension. It is folded into
             the projection at the end, so the network stays the same.
         noise: standard deviation of the noise, in the units of the projected vectors.
@@ -47,7 +47,7 @@ class SimpleNetRecipe:
 
     meta_epochs: int
     steps: int
-    batch_images: int
+    batch_patches: int
     standardise: bool
     noise: float
     margin: float = 0.5
@@ -145,9 +145,10 @@ class _Training:
                         f"stopped early: no lower loss on the reserved images since {self.best_index + 1}"
                     )
                     break
+                draw, noise = generator(self.seed, "batches", epoch), generator(self.seed, "noise", epoch)
                 loss = 0.0
-                for rows, noise in self._batches(features, epoch):
-                    loss = self._step(rows, noise)
+                for _ in range(self.recipe.steps):
+                    loss = self._step(features.sample(self.recipe.batch_patches, draw), noise)
                     task.advance(loss=loss)
                 self._look(loss, held_out)
                 state.save(self._snapshot())
@@ -155,17 +156,6 @@ class _Training:
         self._fold_standardisation()
         self.detector.eval()
         return {"history": self.history, "best": self.best_index}
-
-    def _batches(self, features: PatchFeatures, epoch: int) -> Any:
-        """Patch vectors and the random generator of their noise, `recipe.steps` times."""
-        size = min(self.recipe.batch_images, features.count)
-        order, noise = generator(self.seed, "batches", epoch), generator(self.seed, "noise", epoch)
-        queue = torch.empty(0, dtype=torch.int64)
-        for _ in range(self.recipe.steps):
-            while len(queue) < size:
-                queue = torch.cat([queue, torch.randperm(features.count, generator=order)])
-            yield features.batch(queue[:size]), noise
-            queue = queue[size:]
 
     def _scores(self, rows: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Normality of patches and of the same with noise, scored as one batch (one batch norm)."""
@@ -194,7 +184,7 @@ class _Training:
         """Loss on the reserved images, with the same noise every time; keeps the best weights so far."""
         self.detector.eval()
         random = generator(self.seed, "reserved noise")
-        size, total = self.recipe.batch_images, 0.0
+        size, total = 4, 0.0
         for start in range(0, held_out.count, size):
             rows = held_out.batch(torch.arange(start, min(start + size, held_out.count)))
             total += self._loss(*self._scores(rows, random)).item() * len(rows)

@@ -22,7 +22,7 @@ from edgead.types import Geometry
 RECIPE: dict[str, Any] = {
     "meta_epochs": 5,
     "steps": 4,
-    "batch_images": 2,
+    "batch_patches": 128,
     "standardise": True,
     "noise": 0.5,
     "discriminator_rate": 3e-3,
@@ -162,7 +162,6 @@ def test_it_stops_when_the_reserved_images_gain_nothing(tmp_path: Path) -> None:
         projection_rate=0.0,
         patience=2,
         meta_epochs=9,
-        batch_images=7,
     )
     assert len(record["history"]) < 9
     assert len(record["history"]) == record["best"] + 3
