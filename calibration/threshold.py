@@ -38,6 +38,20 @@ class Choice:
     method: dict[str, object]
 
 
+def check_rate(false_positive_rate: float) -> None:
+    """Raise `UsageError` for a false-positive rate that is out of range, before work is spent on it."""
+    if not 0 < false_positive_rate < 0.5:
+        raise UsageError(
+            f"false-positive rate {false_positive_rate} must be above 0 and below 0.5, for instance 0.01"
+        )
+
+
+def check_recall(recall: float) -> None:
+    """Raise `UsageError` for a recall that is out of range, before work is spent on it."""
+    if not 0 < recall <= 1:
+        raise UsageError(f"recall {recall} must be above 0 and at most 1, for instance 0.99")
+
+
 def from_good(scores: npt.ArrayLike, *, false_positive_rate: float = DEFAULT_FALSE_POSITIVE_RATE) -> Choice:
     """Choose the threshold from good images alone, none of which was trained on.
 
@@ -67,10 +81,7 @@ def from_good(scores: npt.ArrayLike, *, false_positive_rate: float = DEFAULT_FAL
     """
     import numpy as np
 
-    if not 0 < false_positive_rate < 0.5:
-        raise UsageError(
-            f"false-positive rate {false_positive_rate} must be above 0 and below 0.5, for instance 0.01"
-        )
+    check_rate(false_positive_rate)
     ordered = np.sort(_finite(scores))
     count = int(ordered.size)
     highest = float(ordered[-1])
@@ -131,8 +142,8 @@ def from_labelled(
     """
     import numpy as np
 
-    if recall is not None and not 0 < recall <= 1:
-        raise UsageError(f"recall {recall} must be above 0 and at most 1, for instance 0.99")
+    if recall is not None:
+        check_recall(recall)
     values = _finite(scores)
     anomalous = checked_labels(labels, values)
     positives = int(anomalous.sum())

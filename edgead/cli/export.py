@@ -71,12 +71,9 @@ def command(
     from edgead.cli._errors import skipped
     from edgead.cli._output import emit
     from edgead.cli._progress import RichProgress
-    from edgead.errors import UsageError
     from edgead.workflows._evidence import ThresholdChoice
     from edgead.workflows.export import export, installed_defaults
 
-    if recall is not None and validation is None:
-        raise UsageError("--recall needs --validation: only labelled defects tell what is found")
     report = export(
         model,
         output,

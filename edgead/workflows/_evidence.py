@@ -10,9 +10,10 @@ from edgead.bundle.manifest import GoldenKind
 from edgead.calibration.calibration_set import held_out
 from edgead.calibration.golden_images import choose, synthetic_defect
 from edgead.calibration.map_statistics import MapStatistics, thresholds
-from edgead.calibration.threshold import DEFAULT_FALSE_POSITIVE_RATE
+from edgead.calibration.threshold import DEFAULT_FALSE_POSITIVE_RATE, check_rate, check_recall
 from edgead.data.folder import ImageItem, good_images, hash_items, labelled_images
 from edgead.data.split import check_disjoint
+from edgead.errors import UsageError
 from edgead.progress import Progress
 from edgead.types import Geometry, Thresholds
 from edgead.workflows._images import Skipped, load_pixels
@@ -36,11 +37,23 @@ class ThresholdChoice:
         validation: MVTec-like root whose ``test`` folders hold labelled images to choose the image threshold
             on. They are never test images: `verify` refuses them afterwards. None = good images alone.
         recall: with `validation`, the share of defects that must be found; None = highest F1.
+
+    Raises:
+        UsageError: a rate or recall is out of range, or a recall without `validation`.
     """
 
     false_positive_rate: float = DEFAULT_FALSE_POSITIVE_RATE
     validation: Path | None = None
     recall: float | None = None
+
+    def __post_init__(self) -> None:
+        check_rate(self.false_positive_rate)
+        if self.recall is not None:
+            check_recall(self.recall)
+            if self.validation is None:
+                raise UsageError(
+                    "a recall needs validation images (--validation): only defects tell what is found"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
