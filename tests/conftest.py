@@ -107,7 +107,7 @@ def spine(tmp_path_factory: pytest.TempPathFactory) -> Spine:
     root = tmp_path_factory.mktemp("spine")
     data, model, bundle = root / "data", root / "weave.model", root / "weave.edgead"
     _textured(data)
-    short = {**PRESETS["simplenet"]["training"], "meta_epochs": 2, "steps": 12}
+    short = {**PRESETS["simplenet"]["training"], "meta_epochs": 2, "steps": 12, "batch_patches": 4096}
     before = torch.get_num_threads()
     torch.set_num_threads(min(before, 2))
     with pytest.MonkeyPatch.context() as patch:
