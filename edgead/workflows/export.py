@@ -124,6 +124,10 @@ def export(
     show, choice = progress or Silent(), choice or ThresholdChoice()
     wanted = _parse(targets)
     detector, info = load(model)
+    if info.train_hashes is None:
+        show.say(
+            f"{model} does not say what it was trained on: calibrate with good images that it has not seen"
+        )
     with contextlib.ExitStack() as scope:
         writer = scope.enter_context(BundleWriter(output, overwrite=overwrite, form=form))
         work = Path(scope.enter_context(tempfile.TemporaryDirectory(prefix="edgead-export-")))
