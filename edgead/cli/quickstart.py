@@ -19,6 +19,7 @@ def command(
     ] = Path("edgead-quickstart"),
     seed: Annotated[int, typer.Option(help="Of the draw of the cells and of training.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier quickstart.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Forget an unfinished training.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -30,7 +31,9 @@ def command(
     from edgead.cli._progress import RichProgress
     from edgead.workflows.quickstart import quickstart
 
-    report = quickstart(output, seed=seed, overwrite=overwrite, progress=RichProgress(quiet=quiet))
+    report = quickstart(
+        output, seed=seed, overwrite=overwrite, restart=restart, progress=RichProgress(quiet=quiet)
+    )
     data = {
         "targets": report.rows(),
         "seconds": report.seconds,

@@ -74,7 +74,12 @@ class QuickstartReport:
 
 
 def quickstart(
-    output: Path, *, seed: int = 0, overwrite: bool = False, progress: Progress | None = None
+    output: Path,
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    restart: bool = False,
+    progress: Progress | None = None,
 ) -> QuickstartReport:
     """Train, export, verify, bench and run on real solar cells; all of it goes to `output`.
 
@@ -85,6 +90,7 @@ def quickstart(
         output: a folder; cells, cells.model, cells.edgead, run and quickstart.json are written in it.
         seed: of the draw of the cells and of training.
         overwrite: write into a folder that an earlier quickstart made.
+        restart: forget a training that was interrupted there, for instance of another seed.
         progress: where to report; None = nowhere.
 
     Raises:
@@ -109,7 +115,7 @@ def quickstart(
     ):
         make_cells(cells, seed=seed)
     with step("train", f"{DETECTOR} on {TRAIN} good cells, a fifth of them held out"):
-        train(DETECTOR, cells, model, seed=seed, overwrite=True, progress=show)
+        train(DETECTOR, cells, model, seed=seed, overwrite=True, restart=restart, progress=show)
     with step("export", "graph.onnx, engines, thresholds from the held-out cells"):
         exported = export(
             model, bundle, calib=cells, targets=installed_defaults(), overwrite=True, progress=show
