@@ -16,7 +16,7 @@ from edgead.data.split import check_disjoint
 from edgead.errors import UsageError
 from edgead.progress import Progress
 from edgead.types import Geometry, Thresholds
-from edgead.workflows._images import Skipped, load_pixels
+from edgead.workflows._images import Skipped, hash_readable, load_pixels
 from edgead.workflows._sides import Side
 
 if TYPE_CHECKING:
@@ -117,14 +117,14 @@ def gather(
     """
     import numpy as np
 
-    items = good_images(calib)
-    kept = held_out(items, hash_items(items), trained=trained)
+    items, item_hashes, unreadable = hash_readable(good_images(calib), progress)
+    kept = held_out(items, item_hashes, trained=trained)
     good = load_pixels(
         kept.items, geometry, bit_depth=bit_depth, progress=progress, name="held-out good images"
     )
     hashes = dict(zip(kept.items, kept.hashes, strict=True))
     good_hashes = tuple(hashes[item] for item in good.items)
-    parts, skipped = [good.pixels], good.skipped
+    parts, skipped = [good.pixels], unreadable + good.skipped
     labelled: tuple[ImageItem, ...] = ()
     labelled_hashes: tuple[str, ...] = ()
     if choice.validation is not None:

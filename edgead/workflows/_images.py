@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.data.folder import ImageItem
+from edgead.data.folder import ImageItem, content_hash
 from edgead.errors import DatasetError, ImageError
 from edgead.imaging.frame import read_image
 from edgead.imaging.preprocess import Preprocess
@@ -44,6 +44,27 @@ class LoadedImages:
     skipped: tuple[Skipped, ...]
 
 
+def hash_readable(
+    items: Sequence[ImageItem], progress: Progress
+) -> tuple[tuple[ImageItem, ...], tuple[str, ...], tuple[Skipped, ...]]:
+    """Content hashes before anything is decoded: (items, hash of each, skipped).
+
+    A file that cannot be opened (a dangling link, no right to read) is set aside and said.
+    """
+    good: list[ImageItem] = []
+    hashes: list[str] = []
+    skipped: list[Skipped] = []
+    for item in items:
+        try:
+            hashes.append(content_hash(item.path))
+        except ImageError as err:
+            skipped.append(Skipped(item.path, str(err)))
+            progress.say(f"skipped: {err}")
+        else:
+            good.append(item)
+    return tuple(good), tuple(hashes), tuple(skipped)
+
+
 def load_pixels(
     items: Sequence[ImageItem],
     geometry: Geometry,
@@ -78,5 +99,7 @@ def load_pixels(
                 sizes.append((frame.height, frame.width))
             task.advance()
     if not good:
+        if not items:
+            raise DatasetError("not one of the images could be opened; check the folder's rights and links")
         raise DatasetError(f"not one of {len(items)} images could be read; the first: {skipped[0].reason}")
     return LoadedImages(tuple(good), pixels[: len(good)], tuple(sizes), tuple(skipped))

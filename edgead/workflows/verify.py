@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.bundle.reader import Bundle, open_bundle
-from edgead.data.folder import ImageItem, hash_items, labelled_images
+from edgead.data.folder import ImageItem, labelled_images
 from edgead.data.masks import load_mask
 from edgead.data.split import check_disjoint
 from edgead.errors import UsageError
@@ -23,7 +23,7 @@ from edgead.runtimes._base import Runtime
 from edgead.runtimes._registry import runtime_for
 from edgead.types import Target, Thresholds
 from edgead.workflows._gates import auroc_failures, decisions, parity_failures
-from edgead.workflows._images import LoadedImages, Skipped, load_pixels
+from edgead.workflows._images import LoadedImages, Skipped, hash_readable, load_pixels
 from edgead.workflows._sides import Side, score_side
 
 if TYPE_CHECKING:
@@ -159,8 +159,8 @@ def verify(
         raise UsageError(f"the image AUROC to reach is {min_auroc}: give a value from 0 to 1, such as 0.99")
     with open_bundle(bundle) as opened:
         names = tuple(opened.entry(name).target for name in targets) if targets else opened.targets
-        items = labelled_images(data)
-        _refuse_known(opened, items)
+        items, hashes, unreadable = hash_readable(labelled_images(data), show)
+        _refuse_known(opened, items, hashes)
         manifest = opened.manifest
         loaded = load_pixels(items, manifest.geometry, bit_depth=bit_depth, progress=show, name="test images")
         truth = _Truth.read(loaded, opened)
@@ -193,7 +193,7 @@ def verify(
         good,
         len(loaded.items) - len(truth.with_mask),
         verdicts,
-        loaded.skipped,
+        unreadable + loaded.skipped,
     )
 
 
@@ -223,11 +223,10 @@ def _judge(
     )
 
 
-def _refuse_known(bundle: Bundle, items: Sequence[ImageItem]) -> None:
+def _refuse_known(bundle: Bundle, items: Sequence[ImageItem], hashes: Sequence[str]) -> None:
     known = bundle.manifest.provenance
-    hashes = {item.path: name for item, name in zip(items, hash_items(items), strict=True)}
     check_disjoint(
-        hashes,
+        {item.path: name for item, name in zip(items, hashes, strict=True)},
         {
             "training": frozenset(known.train),
             "calibration": frozenset(known.calibration),
