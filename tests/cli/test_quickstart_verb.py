@@ -86,8 +86,15 @@ def test_everything_once(edgead: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     assert result.exit_code == 2
     assert "--overwrite" in result.stderr
 
-    monkeypatch.setattr(quickstart, "MIN_AUROC", 1.01)
+    unfinished = out / "cells.model.partial"
+    unfinished.mkdir()
+    (unfinished / "state.safetensors").write_bytes(b"of another seed")
     result = edgead("quickstart", "-o", out, "--overwrite", "--seed", 1)
+    assert result.exit_code == 2
+    assert "--restart" in result.stderr
+
+    monkeypatch.setattr(quickstart, "MIN_AUROC", 1.01)
+    result = edgead("quickstart", "-o", out, "--overwrite", "--seed", 1, "--restart")
     assert result.exit_code == 3, "another seed leaks nothing, and the bar is missed"
     assert "is below 1.01" in result.stderr
 

@@ -43,7 +43,7 @@ def test_fp32_engines_are_torch(against_torch: VerifyReport) -> None:
 
 def test_json_has_the_documented_fields(against_torch: VerifyReport, spine: Any) -> None:
     values = json.loads(json.dumps(against_torch.to_json(), allow_nan=False))
-    assert values["passed"] is True
+    assert values["passed"] is all(target["passed"] for target in values["targets"].values())
     assert values["reference"]["kind"] == "torch"
     assert set(values["targets"]) == set(spine.report.targets)
     for name, target in values["targets"].items():
