@@ -21,7 +21,7 @@ from typing import Any
 from edgead.benchmarks.environment import record
 from edgead.cli._progress import RichProgress
 from edgead.types import Target
-from edgead.workflows.export import export, installed_defaults
+from edgead.workflows.export import export
 from edgead.workflows.train import train
 from edgead.workflows.verify import verify
 
@@ -31,7 +31,7 @@ def measure(data: Path, preset: str, seed: int, work: Path) -> dict[str, Any]:
     show = RichProgress()
     model, bundle = work / f"{seed}.model", work / f"{seed}.edgead"
     trained = train(preset, data, model, seed=seed, progress=show)
-    exported = export(model, bundle, calib=data, targets=installed_defaults(), accept=True, progress=show)
+    exported = export(model, bundle, calib=data, accept=True, progress=show)
     report = verify(bundle, data, model=model, progress=show)
     return {
         "seed": seed,

@@ -34,8 +34,8 @@ def command(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="<engine>:<precision>[:device], repeatable. Default: openvino:fp32, openvino:bf16, "
-            "onnxruntime:fp32, as far as they can run here.",
+            help="<engine>:<precision>, repeatable. Default: openvino:fp32, openvino:bf16, onnxruntime:fp32 "
+            "as far as they run here, bf16 only if it passes its gate.",
         ),
     ] = None,
     fpr: Annotated[
@@ -72,13 +72,13 @@ def command(
     from edgead.cli._output import emit
     from edgead.cli._progress import RichProgress
     from edgead.workflows._evidence import ThresholdChoice
-    from edgead.workflows.export import export, installed_defaults
+    from edgead.workflows.export import export
 
     report = export(
         model,
         output,
         calib=calib,
-        targets=target or installed_defaults(),
+        targets=target,
         choice=ThresholdChoice(false_positive_rate=fpr, validation=validation, recall=recall),
         accept=accept,
         overwrite=overwrite,

@@ -26,7 +26,9 @@ def command(
     roi: Annotated[
         str | None, typer.Option(metavar="X,Y,W,H", help="Part of the frame to look at, in pixels.")
     ] = None,
-    bit_depth: Annotated[int | None, typer.Option(help="Significant bits of 16-bit files, 9 to 16.")] = None,
+    bit_depth: Annotated[
+        int | None, typer.Option(help="Bits that 16-bit files really use: 10, 12 or 16.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing MODEL.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Forget an unfinished training.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def export(
     output: Path,
     *,
     calib: Path,
-    targets: Sequence[str] = DEFAULT_TARGETS,
+    targets: Sequence[str] | None = None,
     choice: ThresholdChoice | None = None,
     accept: bool = False,
     overwrite: bool = False,
@@ -99,7 +99,8 @@ def export(
         output: the bundle, usually NAME.edgead.
         calib: folder of good images (or an MVTec root, whose train/good is used). Those that the MODEL was
             trained on are left aside; map statistics, thresholds and the gate see the others.
-        targets: ``<engine>:<precision>[:device]``, in the order of preference.
+        targets: ``<engine>:<precision>[:device]``, in the order of preference. None = `DEFAULT_TARGETS` as
+            far as they can run here; of these, a reduced precision that misses its gate is left out.
         choice: how thresholds are chosen; None = from good images, at 1 % false positives.
         accept: write the bundle although a target misses its gate.
         overwrite: replace a bundle that stands at `output`.
@@ -122,7 +123,7 @@ def export(
     from edgead.exporters.reference import TorchReference
 
     show, choice = progress or Silent(), choice or ThresholdChoice()
-    wanted = _parse(targets)
+    wanted = _parse(installed_defaults() if targets is None else targets)
     detector, info = load(model)
     if info.train_hashes is None:
         show.say(
@@ -168,6 +169,10 @@ def export(
             str(target): _report(made, reference, limits, sides[target], evidence, choice)
             for target, made in compiled.items()
         }
+        if targets is None and not accept:
+            for target in _over_gate(compiled, reports):
+                show.say(f"left out {target}: {'; '.join(reports.pop(str(target)).failures)}")
+                del compiled[target]
         _gate(reports, accept, show)
         fidelity = _graph_parity(reference, sides[_GRAPH_TARGET])
         files = {path for made in compiled.values() for path in made.files} | set(graph.files)
@@ -185,7 +190,7 @@ def export(
                 for target, made in compiled.items()
             ),
             reference=limits,
-            golden=parts.add_golden(writer, evidence, {target: sides[target] for target in wanted}),
+            golden=parts.add_golden(writer, evidence, {target: sides[target] for target in compiled}),
             reports=(
                 parts.add_report(writer, {name: (r.parity, r.failures) for name, r in reports.items()}),
             ),
@@ -272,6 +277,11 @@ def _report(
         limits,
         sum(path.stat().st_size for path in compiled.files),
     )
+
+
+def _over_gate(compiled: Iterable[Target], reports: Mapping[str, TargetReport]) -> list[Target]:
+    """Targets of reduced precision that miss their gate: nobody asked for them by name."""
+    return [t for t in compiled if t.precision != "fp32" and reports[str(t)].failures]
 
 
 def _gate(reports: Mapping[str, TargetReport], accept: bool, progress: Progress) -> None:
