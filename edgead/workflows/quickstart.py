@@ -24,7 +24,7 @@ from edgead.workflows.verify import VerifyReport, verify
 
 DETECTOR = "simplenet"
 MIN_AUROC = 0.92
-TRAIN, TEST_GOOD, TEST_DEFECTIVE = 300, 150, 150
+TRAIN, TEST_GOOD, TEST_DEFECTIVE = 400, 150, 150
 PICTURES = 6  # of each kind
 BENCH_QUERIES, BENCH_SECONDS = 600, 20.0  # 459 queries carry a p99
 SUMMARY = "quickstart.json"
