@@ -19,6 +19,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "embedding_dim": 224,
             "hidden_dim": 256,
             "geometry": {"height": 256, "width": 256},
+            "score_rule": "max",
         },
         "training": {
             "meta_epochs": 12,

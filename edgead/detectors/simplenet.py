@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,8 @@ class SimpleNetConfig:
         patch_size: neighbourhood per position, odd, in cells of each tap's own grid.
         projection: whether the linear projection is there (the code's pre_proj).
         blur_sigma: of the map's Gaussian, in input pixels.
+        score_rule: ``max_grid``, the highest patch, as in the paper; ``max``, the highest value of the
+            blurred map, which one odd patch moves less.
     """
 
     backbone: str
@@ -44,8 +46,11 @@ class SimpleNetConfig:
     patch_size: int = 3
     projection: bool = True
     blur_sigma: float = 4.0
+    score_rule: Literal["max_grid", "max"] = "max_grid"
 
     def __post_init__(self) -> None:
+        if self.score_rule not in ("max_grid", "max"):
+            raise UsageError(f"simplenet: score_rule {self.score_rule!r} is unknown; use max_grid or max")
         sizes = (self.tap_dim, self.embedding_dim, self.hidden_dim, self.patch_size)
         if min(sizes) < 1 or self.patch_size % 2 == 0:
             raise UsageError(f"simplenet: dimensions must be positive and patch_size odd, not {sizes}")
@@ -138,7 +143,7 @@ class SimpleNet(Detector):
 
     @property
     def post_recipe(self) -> PostRecipe:
-        """Bilinear to the input size, Gaussian blur; the score is the raw grid's maximum."""
+        """Bilinear to the input size, Gaussian blur; the score is a maximum."""
         return PostRecipe(
             grid=self.grid,
             output=self.geometry.input_size,
@@ -146,7 +151,7 @@ class SimpleNet(Detector):
             blur_sigma=self.config.blur_sigma,
             blur_truncate=4.0,
             border="reflect",
-            score_rule="max_grid",
+            score_rule=self.config.score_rule,
         )
 
     def embed(self, image: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ test images.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,6 +41,8 @@ class SimpleNetRecipe:
             the projection at the end, so the network stays the same.
         noise: standard deviation of the noise, in the units of the projected vectors.
         margin: of the hinge loss.
+        averaging: decay per step of the running average of the weights, at first (1 + step)/(10 + step).
+            The average is looked at and kept: it scatters far less between meta-epochs and between seeds.
         patience: stop after so many meta-epochs without a lower loss on the reserved images.
     """
 
@@ -54,6 +55,7 @@ class SimpleNetRecipe:
     discriminator_rate: float = 2e-4
     discriminator_decay: float = 1e-5
     projection_rate: float = 1e-4
+    averaging: float = 0.99
     patience: int = 3
 
 
@@ -99,6 +101,10 @@ def initialise(detector: SimpleNet, seed: int) -> None:
     detector.discriminator.norm.reset_parameters()
 
 
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in module.state_dict().items()}
+
+
 class _Training:
     def __init__(self, detector: SimpleNet, recipe: SimpleNetRecipe, seed: int) -> None:
         self.detector, self.recipe, self.seed = detector, recipe, seed
@@ -117,6 +123,7 @@ class _Training:
             )
         self.mean = torch.zeros(detector.config.embedding_dim)
         self.scale = torch.ones(detector.config.embedding_dim)
+        self.average, self.steps = _copy(self.heads), 0
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
         self.best_index = -1
@@ -177,12 +184,25 @@ class _Training:
         loss.backward()  # type: ignore[no-untyped-call]
         for optimiser in self.optimisers.values():
             optimiser.step()
+        self._average()
         return self._finite(loss.item())
 
     @torch.no_grad()
+    def _average(self) -> None:
+        self.steps += 1
+        decay = min(self.recipe.averaging, (1 + self.steps) / (10 + self.steps))
+        for key, value in self.heads.state_dict().items():
+            if value.is_floating_point():
+                self.average[key].lerp_(value, 1 - decay)
+            else:
+                self.average[key].copy_(value)
+
+    @torch.no_grad()
     def _look(self, loss: float, held_out: PatchFeatures) -> None:
-        """Loss on the reserved images, with the same noise every time; keeps the best weights so far."""
+        """Loss of the average on the reserved images, always with the same noise; keeps the best so far."""
         self.detector.eval()
+        now = _copy(self.heads)
+        self.heads.load_state_dict(self.average)
         random = generator(self.seed, "reserved noise")
         size, total = 4, 0.0
         for start in range(0, held_out.count, size):
@@ -193,7 +213,8 @@ class _Training:
         self.history.append({"loss": loss, "reserved_loss": reserved})
         if self.best_index < 0 or reserved < self.history[self.best_index]["reserved_loss"]:
             self.best_index = len(self.history) - 1
-            self.best = copy.deepcopy(self.heads.state_dict())
+            self.best = _copy(self.heads)
+        self.heads.load_state_dict(now)
 
     def _finite(self, loss: float) -> float:
         if not math.isfinite(loss):
@@ -205,6 +226,7 @@ class _Training:
 
     def _snapshot(self) -> Snapshot:
         tensors = {f"now.{key}": value for key, value in self.heads.state_dict().items()}
+        tensors |= {f"average.{key}": value for key, value in self.average.items()}
         tensors |= {f"best.{key}": value for key, value in self.best.items()}
         for name, optimiser in self.optimisers.items():
             for index, moments in optimiser.state_dict()["state"].items():
@@ -221,8 +243,9 @@ class _Training:
             }
 
         self.heads.load_state_dict(part("now"))
-        self.best = part("best")
+        self.average, self.best = part("average"), part("best")
         self.history, self.best_index = found.values["history"], found.values["best"]
+        self.steps = len(self.history) * self.recipe.steps
         for name, optimiser in self.optimisers.items():
             state: dict[int, dict[str, Tensor]] = {}
             for key, value in part(name).items():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgead.detectors import _presets
-from edgead.workflows import quickstart
+from edgead.workflows import export, quickstart
 
 FOLDERS = ("train/good", "test/good", "test/defective")
 
@@ -27,8 +27,8 @@ def test_cells_are_drawn_by_label_disjoint_and_seeded(tmp_path: Path) -> None:
     truth = {Path(name).name: (float(share), kind) for name, share, kind in rows}
     quickstart.make_cells(tmp_path / "a", seed=0)
     cells = drawn(tmp_path / "a")
-    assert [len(cells[folder]) for folder in FOLDERS] == [300, 150, 150]
-    assert len(set().union(*cells.values())) == 600
+    assert [len(cells[folder]) for folder in FOLDERS] == [400, 150, 150]
+    assert len(set().union(*cells.values())) == 700
     for folder, share in zip(FOLDERS, (0.0, 0.0, 1.0), strict=True):
         assert {truth[name] for name in cells[folder]} == {(share, "mono")}
     contents = [hashlib.sha256(path.read_bytes()).digest() for path in (tmp_path / "a").rglob("*.png")]
@@ -61,9 +61,9 @@ def small(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
         "BENCH_QUERIES": 12,
         "BENCH_SECONDS": 5.0,
         "MIN_AUROC": 0.0,
-        "installed_defaults": lambda: ("onnxruntime:fp32",),
     }.items():
         monkeypatch.setattr(quickstart, name, value)
+    monkeypatch.setattr(export, "DEFAULT_TARGETS", ("onnxruntime:fp32",))
 
 
 @pytest.mark.usefixtures("small")

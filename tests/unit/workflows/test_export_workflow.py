@@ -54,7 +54,7 @@ def test_the_report_is_what_stands_in_the_bundle(spine: Any) -> None:
     assert report.graph.score_shift_max <= 1e-4 * report.graph.score_range
     written = json.loads((spine.bundle / "reports" / "export.json").read_text())
     assert {name: (entry["flips"], entry["failures"]) for name, entry in written.items()} == {
-        name: (0, []) for name in report.targets
+        name: (len(target.parity.flipped), []) for name, target in report.targets.items()
     }
     with open_bundle(spine.bundle) as bundle:
         assert bundle.targets == tuple(report.targets)
@@ -263,3 +263,18 @@ def test_zip_form_and_what_may_be_overwritten(spine: Any, tiny_model: Path, tmp_
     with pytest.raises(OutputError, match="not a bundle"):
         export(tiny_model, other, calib=spine.data, targets=[ORT], overwrite=True)
     assert other.read_text() == "mine"
+
+
+def test_a_default_target_of_reduced_precision_over_its_gate_is_left_out(
+    tiny_model: Path, tmp_path: Path, spine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "openvino:bf16" not in installed_defaults():
+        pytest.skip("this CPU has no bf16")
+    strict = _gates.Gate(flips=0.0, score_shift=0.0, auroc_drop=0.0)
+    monkeypatch.setitem(_gates.GATES, "bf16", strict)
+    report = export(tiny_model, tmp_path / "b.edgead", calib=spine.data)
+    assert list(report.targets) == ["openvino:fp32", "onnxruntime:fp32"]
+    with open_bundle(tmp_path / "b.edgead") as bundle:
+        assert bundle.targets == ("openvino:fp32", "onnxruntime:fp32")
+    with pytest.raises(GateFailed, match="openvino:bf16"):
+        export(tiny_model, tmp_path / "c.edgead", calib=spine.data, targets=["openvino:bf16"])

@@ -24,13 +24,14 @@ ORT = "onnxruntime:fp32"
 
 
 def chain(graph: Path, image: Path) -> tuple[float, np.ndarray]:
-    """(score, map) by other means, the map in float64."""
+    """(score, map) by other means, the map in float64; the preset's score is the map's maximum."""
     with Image.open(image) as picture:
         pixels = np.asarray(picture.convert("RGB").resize((256, 256), Image.Resampling.BILINEAR))
     session = onnxruntime.InferenceSession(graph.read_bytes(), providers=["CPUExecutionProvider"])
     raw = session.run(["anomaly_map"], {"image": pixels[None]})[0][0, 0]
     large = ndimage.zoom(raw.astype(np.float64), 8, order=1, mode="nearest", grid_mode=True)
-    return float(raw.max()), ndimage.gaussian_filter(large, 4.0, mode="reflect", truncate=4.0)
+    blurred = ndimage.gaussian_filter(large, 4.0, mode="reflect", truncate=4.0)
+    return float(blurred.max()), blurred
 
 
 def check(prediction: Prediction, limits: Thresholds, score: float, wanted: np.ndarray, size: Any) -> None:
