@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     import numpy as np
 
     from edgead.workflows.export import ExportReport
+
+# No example database in the tree, and no deadline: a busy machine is no failure.
+hypothesis.settings.register_profile("edgead", database=None, deadline=None)
+hypothesis.settings.load_profile("edgead")
 
 _SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
