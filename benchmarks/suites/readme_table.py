@@ -4,8 +4,8 @@
     python benchmarks/suites/readme_table.py build/quickstart [--write] [--note TEXT] [--json]
 
 Prints the table with the CPU and the versions that the bundle recorded; ``--write`` puts it into README.md
-and draws examples/pictures/solar_cells.jpg anew. The picture shows the first four defective cells, the first
-good cell called OK and the first good cell called NG, whatever they look like.
+and draws examples/pictures/solar_cells.jpg anew. The picture shows the first four defects found,
+the first good cell called OK and the first wrong decision, whatever they look like.
 """
 
 from __future__ import annotations
@@ -71,18 +71,15 @@ def caption(summary: dict[str, Any], manifest: dict[str, Any], note: str) -> str
 
 
 def choose(output: Path) -> list[Path]:
-    """Overlays for the picture: four defective cells, a good one called OK, a good one called NG."""
+    """Overlays for the picture: four defects found, a good cell called OK, and the first wrong decision."""
     lines = (output / "run" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     found: dict[tuple[str, str], list[Path]] = {}
     for one in map(json.loads, lines):
         place = output / "run" / "overlays" / one["decision"] / f"{Path(one['path']).stem}.jpg"
         kind = "good" if Path(one["path"]).parent.name == "good" else "defective"
-        found.setdefault((kind, one["decision"] if kind == "good" else ""), []).append(place)
-    return [
-        *found.get(("defective", ""), [])[:4],
-        *found.get(("good", "OK"), [])[:1],
-        *found.get(("good", "NG"), [])[:1],
-    ]
+        found.setdefault((kind, one["decision"]), []).append(place)
+    wrong = [*found.get(("good", "NG"), []), *found.get(("defective", "OK"), [])]
+    return [*found.get(("defective", "NG"), [])[:4], *found.get(("good", "OK"), [])[:1], *wrong[:1]]
 
 
 def draw(overlays: list[Path], place: Path) -> None:
