@@ -30,7 +30,7 @@ quickstart: .venv/.quickstart
 	$(BIN)/edgead quickstart -o build/quickstart --overwrite
 
 ctest: .venv/.dev
-	$(BIN)/cmake -S runtimes/native -B build/native -DEDGEAD_BUILD_TESTS=ON >/dev/null
+	$(BIN)/cmake -S runtimes/native -B build/native -DEDGEAD_BUILD_TESTS=ON -DPython3_EXECUTABLE=$(abspath $(BIN))/python >/dev/null
 	$(BIN)/cmake --build build/native
 	$(BIN)/ctest --test-dir build/native --output-on-failure
 

@@ -127,7 +127,7 @@ edgead_status edgead_preprocessor_run(edgead_preprocessor *preprocessor, const e
   if (preprocessor == nullptr || image == nullptr || dst == nullptr)
     return error.fail(EDGEAD_ERR_INVALID_ARGUMENT, "preprocessor, image or dst is NULL");
   edgead_image known{};
-  if (!edgead::copy_sized(&known, sizeof known, image, image->struct_size, sizeof known))
+  if (!edgead::copy_sized(&known, sizeof known, image, image->struct_size, edgead::IMAGE_FIRST_SIZE))
     return error.fail(EDGEAD_ERR_INVALID_ARGUMENT, "image.struct_size is %u; call edgead_image_init",
                       image->struct_size);
   const edgead_status status = edgead::check_image(*preprocessor, known, error);

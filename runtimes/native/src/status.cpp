@@ -41,6 +41,12 @@ const char *edgead_status_string(edgead_status s) {
     case EDGEAD_ERR_UNSUPPORTED: return "not supported by this build or CPU";
     case EDGEAD_ERR_OUT_OF_MEMORY: return "out of memory";
     case EDGEAD_ERR_INTERNAL: return "internal error, please report it";
+    case EDGEAD_ERR_NOT_FOUND: return "not found";
+    case EDGEAD_ERR_BUNDLE: return "the bundle is damaged, unsafe or of another schema";
+    case EDGEAD_ERR_RUNTIME_MISSING: return "the engine's library is missing or of another version";
+    case EDGEAD_ERR_ENGINE: return "the engine refused or failed";
+    case EDGEAD_ERR_SELF_TEST: return "the self-test failed";
+    case EDGEAD_ERR_INVALID_STATE: return "the object is in use by another thread";
     default: return "unknown status";
   }
 }

@@ -9,6 +9,9 @@
 
 namespace edgead {
 
+// Size of edgead_image as its first version had it: up to the ROI.
+constexpr std::size_t IMAGE_FIRST_SIZE = offsetof(edgead_image, trigger_timestamp_ns);
+
 // Where a message goes; formatting never allocates.
 struct ErrorSink {
   char *buf;

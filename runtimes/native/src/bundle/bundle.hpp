@@ -1,0 +1,58 @@
+#pragma once
+// An opened bundle: every hash checked, the manifest parsed and checked against edgead/bundle/FORMAT.md, and what a
+// device needs held in memory, so that the files may go away afterwards.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bundle/manifest.hpp"
+
+namespace edgead {
+
+using Bytes = std::vector<std::uint8_t>;
+
+// RGB pixels of a golden image: exactly the network's input.
+struct GoldenPixels {
+  std::uint32_t width, height;
+  Bytes rgb;  // height * width * 3
+};
+
+class Bundle {
+ public:
+  // A directory or a stored zip at `path` (UTF-8). Throws Error: NOT_FOUND, BUNDLE, OUT_OF_MEMORY.
+  static std::shared_ptr<const Bundle> open(const std::string &path);
+
+  const std::string &source() const { return source_; }
+  const std::string &digest() const { return digest_; }             // "sha256:<hex>" of MANIFEST.sha256
+  const Manifest &manifest() const { return manifest_; }
+  const std::string &manifest_text() const { return manifest_text_; }
+  const std::string &hash_list_text() const { return hash_list_text_; }
+
+  // The bytes of a file that the manifest names; every such file is held. Throws Error(BUNDLE) for another name.
+  const Bytes &file(const std::string &name) const;
+  // Bands inside the columns, weights finite (checked at open).
+  BandedMatrix operator_h() const { return matrix(manifest_.operator_h); }
+  BandedMatrix operator_w() const { return matrix(manifest_.operator_w); }
+  // A golden PNG, decoded; of the network's input size (checked at open). And a target's expected map.
+  GoldenPixels golden_pixels(const GoldenImage &image) const;
+  std::vector<float> golden_map(const GoldenExpectation &expected) const;
+
+  // Thresholds of `target`: those of the side-car beside the bundle where it names the target, else its own. The
+  // side-car is read at open. Throws Error(NOT_FOUND) where there is no such target; the message lists them.
+  const ThresholdValues &thresholds(const std::string &target) const;
+  const TargetEntry &entry(const std::string &target) const;  // throws likewise
+
+ private:
+  BandedMatrix matrix(const OperatorMatrix &described) const;
+
+  std::string source_, digest_, manifest_text_, hash_list_text_;
+  Manifest manifest_;
+  std::map<std::string, Bytes> files_;
+  std::map<std::string, ThresholdValues> site_;
+};
+
+}  // namespace edgead

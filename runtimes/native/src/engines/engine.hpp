@@ -1,0 +1,61 @@
+#pragma once
+// One small interface for every engine. An engine's library is opened at run time: libedgead links none.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "bundle/bundle.hpp"
+#include "edgead/edgead.h"
+#include "status.hpp"
+
+namespace edgead {
+
+struct EngineOptions {
+  std::uint32_t threads = 0;  // 0 = the engine's choice
+  std::uint32_t streams = 1;  // requests that run at once
+  bool pin_cores = false;
+  std::string library;        // path; empty = environment variable, then the loader's search
+  std::string cache_dir;      // empty = no cache
+  std::function<void(int level, const std::string &message)> log;  // may be empty
+};
+
+// What the manifest says the engine's tensors are; an engine checks its graph against it.
+struct TensorShapes {
+  std::uint32_t batch, height, width;  // image: uint8 (N, H, W, 3)
+  std::uint32_t channels, grid_height, grid_width;  // anomaly_map: float32 (N, K, h, w)
+  bool has_score;                      // image_score: float32 (N)
+
+  std::size_t input_bytes() const { return std::size_t{batch} * height * width * 3; }
+  std::size_t map_count() const { return std::size_t{batch} * channels * grid_height * grid_width; }
+};
+
+TensorShapes tensor_shapes(const Manifest &manifest);
+
+// One inference at a time, with input and output buffers of its own, bound once. Allocated by create_request.
+class Request {
+ public:
+  virtual ~Request() = default;
+  virtual std::uint8_t *input() noexcept = 0;        // input_bytes(), 64-byte aligned
+  virtual const float *map() const noexcept = 0;     // map_count(), valid after infer
+  virtual const float *score() const noexcept = 0;   // NULL where the graph has none
+  // Runs the graph. EDGEAD_ERR_ENGINE with the engine's own message where it fails. Throws nothing.
+  virtual edgead_status infer(const ErrorSink &error) noexcept = 0;
+};
+
+// A compiled graph; shared by requests, usable from several threads. A request keeps what it needs of it alive.
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  virtual std::unique_ptr<Request> create_request() = 0;  // throws Error
+  virtual std::string version() const = 0;                // of the engine's library, such as "2026.4.1"; may be ""
+  virtual std::string library() const = 0;                // its path; may be ""
+};
+
+// Opens the target's engine on files of `bundle`. Throws Error: RUNTIME_MISSING (the library is not there or of the
+// wrong version: the message says which files were looked for, which version was found and which is needed),
+// UNSUPPORTED (this build has no such engine), ENGINE (it refuses the graph, the precision or the device).
+std::shared_ptr<Engine> open_engine(const Bundle &bundle, const TargetEntry &target, const EngineOptions &options);
+
+}  // namespace edgead
