@@ -5,6 +5,8 @@
 
 namespace edgead {
 
+constexpr std::uint64_t LEAST_WARM_NS = 1'000'000;
+
 JudgeSlot::~JudgeSlot() {
   delete pending_.load(std::memory_order_acquire);
   free_replaced();
@@ -29,8 +31,7 @@ std::vector<std::pair<FrameKind, std::uint32_t>> JudgeSlot::kinds() const {
   return kinds_;
 }
 
-void JudgeSlot::plan(const FrameKind &kind, std::uint32_t resolution) {
-  Judge &judge = current();
+void JudgeSlot::plan(Judge &judge, const FrameKind &kind, std::uint32_t resolution) {
   judge.plan(kind, resolution);
   const std::lock_guard<std::mutex> lock(kinds_mutex_);
   kinds_ = judge.kinds();
@@ -123,6 +124,9 @@ void Model::keep_warm(std::uint64_t interval_ns) {
   const std::lock_guard<std::mutex> control(warm_control_mutex_);
   stop_keep_warm();
   if (interval_ns == 0) return;
+  if (interval_ns < LEAST_WARM_NS)
+    raise(EDGEAD_ERR_INVALID_ARGUMENT, "keep-warm every %llu ns would leave no time to frames; use at least 1 ms",
+          static_cast<unsigned long long>(interval_ns));
   if (!loaded()->engine) raise(EDGEAD_ERR_INVALID_ARGUMENT, "the model was opened without_engine: nothing to keep warm");
   warm_stop_ = false;
   warm_thread_ = std::thread([this, interval_ns] { warm_loop(interval_ns); });

@@ -26,8 +26,8 @@ class JudgeSlot {
   Judge &current() noexcept;
   // What a successor must be ready for; any thread.
   std::vector<std::pair<FrameKind, std::uint32_t>> kinds() const;
-  // Plans in the current judge; for the session's thread. Throws Error.
-  void plan(const FrameKind &kind, std::uint32_t resolution);
+  // Plans in `judge`, the one that current() gave; for the session's thread. Throws Error.
+  void plan(Judge &judge, const FrameKind &kind, std::uint32_t resolution);
 
   // For the model's thread: leaves a successor; frees what was replaced; whether a successor still waits.
   void hand_over(std::unique_ptr<Judge> next) noexcept;

@@ -39,16 +39,16 @@ edgead_status in_use(const ErrorSink &sink) noexcept {
 }
 
 // Plans for the frame's kind unless that is done; the only part of a run that may allocate.
-edgead_status plan(edgead::JudgeSlot &slot, const edgead_image &image, std::uint32_t resolution,
+edgead_status plan(edgead::JudgeSlot &slot, Judge &judge, const edgead_image &image, std::uint32_t resolution,
                    const ErrorSink &sink) noexcept {
   const edgead::FrameKind kind = edgead::kind_of(image);
-  if (slot.current().planned(kind, resolution)) return EDGEAD_OK;
-  return edgead::guard(sink, "planning for the frame", [&] { slot.plan(kind, resolution); });
+  if (judge.planned(kind, resolution)) return EDGEAD_OK;
+  return edgead::guard(sink, "planning for the frame", [&] { slot.plan(judge, kind, resolution); });
 }
 
 edgead_status run(edgead_session &session, const edgead_image &image, edgead_result &result,
                   const ErrorSink &sink) noexcept {
-  Judge &judge = session.slot->current();
+  Judge &judge = session.slot->current();  // once: a successor that arrives from here on waits for the next frame
   const edgead::Loaded &loaded = judge.loaded();
   result.generation = loaded.generation;
   if (loaded.self_test.load(std::memory_order_acquire) == EDGEAD_SELF_TEST_FAILED)
@@ -59,8 +59,7 @@ edgead_status run(edgead_session &session, const edgead_image &image, edgead_res
   if (result.preprocessed != 0) {
     status = judge.run_preprocessed(image, thresholds, session.options.min_area, result, sink);
   } else {
-    status = plan(*session.slot, image, result.resolution, sink);
-    // Planning cannot change the judge: a successor that arrived meanwhile is taken by the next call.
+    status = plan(*session.slot, judge, image, result.resolution, sink);
     if (status == EDGEAD_OK) status = judge.run(image, thresholds, session.options.min_area, result, sink);
   }
   if (status != EDGEAD_OK) return status;
@@ -134,7 +133,7 @@ edgead_status edgead_session_prepare(edgead_session *session, const edgead_image
   edgead_image known;
   const edgead::PixelFormat *format = nullptr;
   const edgead_status status = edgead::check_image(image, true, known, format, sink);
-  return status != EDGEAD_OK ? status : plan(*session->slot, known, resolution, sink);
+  return status != EDGEAD_OK ? status : plan(*session->slot, session->slot->current(), known, resolution, sink);
 }
 
 edgead_status edgead_session_warm_up(edgead_session *session, uint32_t runs, char *error_buf, size_t error_buf_size) {
