@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgead.cli._runtime import RuntimeOption
+
 if TYPE_CHECKING:
     from edgead.workflows.run import Judged, RunSummary
 
@@ -45,6 +47,7 @@ def command(
         bool, typer.Option("--overwrite", help="Replace an earlier run in the output folder.")
     ] = False,
     threads: Annotated[int, typer.Option(min=0, help="Compute threads; 0 = the engine's choice.")] = 0,
+    runtime: RuntimeOption = None,
     frames: Annotated[
         int | None, typer.Option(min=1, help="End after so many frames of a video or a camera.")
     ] = None,
@@ -78,6 +81,7 @@ def command(
         overlays=overlays.value,
         overwrite=overwrite,
         threads=threads,
+        runtime=runtime.value if runtime is not None else None,
         frames=frames,
         seconds=seconds,
         progress=RichProgress(quiet=quiet),
@@ -116,6 +120,7 @@ def _data(summary: RunSummary) -> dict[str, Any]:
 
     return {
         "target": summary.target,
+        "runtime": summary.runtime,
         "images": summary.images,
         "ok": summary.ok,
         "ng": summary.ng,
@@ -142,7 +147,7 @@ def _text(summary: RunSummary) -> str:
     if summary.dropped:
         counts += f"; {summary.dropped} frames dropped"
     speed = "" if math.isnan(summary.median_ms) else f", median {summary.median_ms:.1f} ms per image"
-    lines = [f"{counts} ({summary.target}{speed})"]
+    lines = [f"{counts} ({summary.target}, {summary.runtime}{speed})"]
     if summary.worst:
         rows = [
             (f"{one.score:.4f}", one.decision, one.overlay if one.overlay is not None else one.path)

@@ -19,6 +19,7 @@ from edgead.types import Decision, Geometry, Prediction, Target
 
 if TYPE_CHECKING:
     from edgead.imaging.frame import Frame
+    from edgead.runtimes._driver import RuntimeName
     from edgead.runtimes.session import Session
     from edgead.workflows._sources import Shot
 
@@ -44,6 +45,7 @@ class RunSummary:
 
     Attributes:
         target: the engine that ran.
+        runtime: who drove it: native or python.
         predictions: the file with one JSON object per image, in the order of the images.
         overlays: the folder of the pictures, one folder per decision in it; None where there is none.
         ok: images decided OK.
@@ -57,6 +59,7 @@ class RunSummary:
     """
 
     target: str
+    runtime: RuntimeName
     predictions: Path
     overlays: Path | None = None
     ok: int = 0
@@ -84,6 +87,7 @@ def run(
     overlays: Overlays = "all",
     overwrite: bool = False,
     threads: int = 0,
+    runtime: RuntimeName | None = None,
     frames: int | None = None,
     seconds: float | None = None,
     progress: Progress | None = None,
@@ -104,6 +108,7 @@ def run(
         overlays: which images get a picture; ``ng`` means all that are not OK.
         overwrite: replace the predictions and overlays of an earlier run in `output`.
         threads: compute threads, 0 = the engine's own choice.
+        runtime: who drives the engine, as for `Session.open`.
         frames: end after so many frames of videos or a camera; None = never.
         seconds: read each video, or the camera, for so long; None = to its end.
         progress: where to show progress.
@@ -122,13 +127,18 @@ def run(
     progress = progress if progress is not None else Silent()
     sources = Sources(images, bit_depth=bit_depth, frames=frames, seconds=seconds)
     earlier = _earlier_run(output, overwrite)
-    with open_bundle(bundle) as opened, Session.open(opened, target, threads=threads) as session, sources:
+    with (
+        open_bundle(bundle) as opened,
+        Session.open(opened, target, threads=threads, runtime=runtime) as session,
+        sources,
+    ):
         if target is None:
-            progress.say(f"running {session.target}")
+            progress.say(f"running {session.target} ({session.runtime})")
         if sources.camera is not None and frames is None and seconds is None:
             progress.say(f"judging camera {sources.camera}; Ctrl-C ends the run")
         summary = RunSummary(
             target=str(session.target),
+            runtime=session.runtime,
             predictions=output / PREDICTIONS,
         )
         _prepare(output, earlier)  # only now: a bundle that cannot run costs no earlier results
