@@ -5,7 +5,7 @@
 Frames of 1280×1024 BGR8 → 256×256, map 36→288 with σ = 4, all outputs on. With the null engine (one thread),
 the frame in cache and after 64 MB were written: bars ≤ 0.8 ms and ≤ 1.2 ms, the rest (all but preprocess,
 engine and post) ≤ 5 µs; frame resolution is reported apart. With OpenVINO on a small convolutional graph: run
-minus a raw `infer` of OpenVINO's own Python binding on the same IR with the same threads ≤ preprocess + post +
+minus a raw `infer` of OpenVINO's own Python binding on the same IR and threads ≤ preprocess + post +
 50 µs. The kinds run in turn; figures are medians. Exits with 1 when a bar is missed.
 """
 
