@@ -49,6 +49,14 @@ def packaged_library(engine: str) -> Path | None:
     return None
 
 
+def may_open(engine: str) -> bool:
+    """Whether a library of the engine lies where libedgead will look; only opening it tells more."""
+    named = named_library(engine)
+    if named:
+        return os.sep not in named or Path(named).is_file()
+    return packaged_library(engine) is not None
+
+
 class NativeDriver:
     """One target of a bundle, driven by libedgead."""
 

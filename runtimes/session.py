@@ -10,7 +10,7 @@ from edgead.imaging.frame import Frame
 from edgead.runtimes._driver import RUNTIMES, Driver, RawScores, RuntimeName
 from edgead.runtimes._pipeline import PythonDriver
 from edgead.runtimes._registry import engines
-from edgead.runtimes.native_runtime import NativeDriver, named_library, packaged_library
+from edgead.runtimes.native_runtime import NativeDriver, may_open
 from edgead.types import Geometry, Prediction, Target, Thresholds
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def first_available(bundle: Bundle, runtime: RuntimeName | None = None) -> str:
         availability = here.get(engine)
         if availability is not None and availability.available:
             return target
-        if runtime != "python" and (named_library(engine) or packaged_library(engine)):
+        if runtime != "python" and may_open(engine):
             return target
         why = availability.why if availability is not None else "libedgead finds no library of it here"
         reasons.append(f"{target}: {why}")

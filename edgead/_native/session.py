@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from edgead.types import Decision, Region
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from edgead._native.image import Pixels
+    from edgead._native.image import Image, Pixels
     from edgead._native.model import NativeModel
 
 MAX_REGIONS = 64
@@ -174,6 +175,7 @@ class NativeSession:
         self._regions = (RegionStruct * MAX_REGIONS)()
         self._result = ResultStruct(struct_size=ctypes.sizeof(ResultStruct))
         self._message = message
+        self._lock = threading.Lock()  # the struct above is filled before libedgead could notice
 
     def prepare(self, height: int, width: int, pixel_format: str) -> None:
         """Plan for frames of this size and format, so that the first one is as fast as the rest.
@@ -218,6 +220,16 @@ class NativeSession:
 
     def _run(self, frame: Pixels, pixel_format: str, full: bool, *, preprocessed: bool) -> SessionResult:
         image, pixels = image_view(frame, pixel_format)
+        if not self._lock.acquire(blocking=False):
+            raise InternalError("a session is used by two threads at once; open one for each")
+        try:
+            found = self._locked_run(image, full, preprocessed)
+        finally:
+            self._lock.release()
+        del pixels  # lives until here: `image` points into it
+        return found
+
+    def _locked_run(self, image: Image, full: bool, preprocessed: bool) -> SessionResult:
         result, size = self._result, self._map_size
         anomaly_map = np.empty(size, np.float32)
         mask = heatmap = None
@@ -232,7 +244,6 @@ class NativeSession:
             result.mask_capacity = result.heatmap_capacity = result.regions_capacity = 0
         result.preprocessed = preprocessed
         self._call("run", ctypes.byref(image), ctypes.byref(result))
-        del pixels  # lives until here: `image` points into it
         found = self._regions[: result.regions_count] if full else ()
         return SessionResult(
             decision=_DECISIONS[result.decision],

@@ -53,8 +53,8 @@ def self_test(
 ) -> SelfTest:
     """Run the golden images through one target, or with None through all of them.
 
-    The images are what the network sees, so they go to the engine as they are. `runtime` says who drives it, as
-    for `Session.open`.
+    The images are what the network sees, so they go to the engine as they are. `runtime` says who drives it,
+    as for `Session.open`.
 
     Raises:
         UsageError: the bundle has no such target.
