@@ -61,7 +61,8 @@ void test_openvino() {
 }  // namespace
 
 int main() {
-  test_search_order();
-  test_openvino();
-  return check_failures();
+  return run_checks([] {
+    test_search_order();
+    test_openvino();
+  });
 }
