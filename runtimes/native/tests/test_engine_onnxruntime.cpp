@@ -11,7 +11,8 @@ using namespace edgead;
 
 std::string folder;
 
-std::shared_ptr<Engine> open(const std::vector<std::string> &names, const EngineOptions &options = {1, 1, false, "", "", {}},
+std::shared_ptr<Engine> open(const std::vector<std::string> &names,
+                             const EngineOptions &options = {1, 1, false, "", "", {}},
                              const std::string &precision = "fp32", const std::string &device = "cpu") {
   Files files;
   std::vector<std::string> inside;

@@ -14,8 +14,8 @@ constexpr const char *NEEDED = "edgead needs OpenVINO 2024.0 or newer: pip insta
 // Runtime packages bring the versioned name only.
 std::vector<std::string> names() {
   std::vector<std::string> all{"libopenvino_c.so"};
-  for (const char *release : {"2641", "2640", "2631", "2630", "2621", "2620", "2610", "2600", "2541", "2540", "2530", "2520",
-                              "2510", "2500", "2460", "2450", "2440", "2430", "2420", "2410", "2400"})
+  for (const char *release : {"2641", "2640", "2631", "2630", "2621", "2620", "2610", "2600", "2541", "2540", "2530",
+                              "2520", "2510", "2500", "2460", "2450", "2440", "2430", "2420", "2410", "2400"})
     all.push_back(std::string("libopenvino_c.so.") + release);
   return all;
 }
