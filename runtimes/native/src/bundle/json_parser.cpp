@@ -137,7 +137,9 @@ class Handler {
 }  // namespace
 
 JsonValue JsonParser::parse(std::string_view text) const {
-  // nlohmann skips a byte order mark, other readers do not.
+  // nlohmann skips a byte order mark and takes a NUL for the end; other readers do not.
+  if (text.find('\0') != std::string_view::npos)
+    raise(EDGEAD_ERR_BUNDLE, "%s is not valid JSON: it has a NUL byte", source_.c_str());
   if (text.substr(0, 3) == "\xef\xbb\xbf")
     raise(EDGEAD_ERR_BUNDLE, "%s is not valid JSON: it begins with a byte order mark", source_.c_str());
   Handler handler(source_);
