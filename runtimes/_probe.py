@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from edgead.bundle.manifest import GoldenKind
+
 # graph.onnx of one node, Cast: image uint8 (1, 1, 1, 3) → anomaly_map float32 (1, 1, 1, 3).
 _GRAPH = (
     b'\x08\x08:v\n%\n\x05image\x12\x0banomaly_map"\x04Cast*\t\n\x02to\x18\x01\xa0\x01\x02\x12\x05probe'
@@ -86,7 +88,8 @@ def _write(path: Path, target: str) -> None:
     with BundleWriter(path) as writer:
         writer.add_file("graph.onnx", _GRAPH)
         golden = []
-        for kind, level in (("good", 10), ("synthetic_defect", 200)):
+        levels: dict[GoldenKind, int] = {"good": 10, "synthetic_defect": 200}
+        for kind, level in levels.items():
             _, png = cv2.imencode(".png", np.full((1, 1, 3), level, np.uint8))
             writer.add_file(f"golden/{kind}.png", png.tobytes())
             writer.add_map(f"golden/{kind}.map.f32", np.full((1, 3), level, np.float32))

@@ -141,7 +141,7 @@ def _functions() -> ctypes.CDLL:
     lib = library()
     message = [ctypes.c_char_p, ctypes.c_size_t]
     handle = ctypes.c_void_p
-    for name, arguments in {
+    calls: dict[str, list[Any]] = {
         "open": [ctypes.c_char_p, ctypes.POINTER(ModelOptions), ctypes.POINTER(handle)],
         "get_thresholds": [handle, ctypes.POINTER(ThresholdsStruct)],
         "set_thresholds": [handle, ctypes.POINTER(ThresholdsStruct)],
@@ -149,7 +149,8 @@ def _functions() -> ctypes.CDLL:
         "self_test": [handle, ctypes.POINTER(SelfTestStruct)],
         "keep_warm": [handle, ctypes.c_uint64],
         "reload": [handle, ctypes.c_char_p],
-    }.items():
+    }
+    for name, arguments in calls.items():
         function = getattr(lib, f"edgead_model_{name}")
         function.restype = ctypes.c_int32
         function.argtypes = [*arguments, *message]

@@ -7,7 +7,7 @@ import functools
 import threading
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -117,12 +117,13 @@ def _functions() -> ctypes.CDLL:
     lib = library()
     message = [ctypes.c_char_p, ctypes.c_size_t]
     handle = ctypes.c_void_p
-    for name, arguments in {
+    calls: dict[str, list[Any]] = {
         "create": [handle, ctypes.POINTER(SessionOptions), ctypes.POINTER(handle)],
         "prepare": [handle, ctypes.c_void_p, ctypes.c_uint32],
         "warm_up": [handle, ctypes.c_uint32],
         "run": [handle, ctypes.c_void_p, ctypes.POINTER(ResultStruct)],
-    }.items():
+    }
+    for name, arguments in calls.items():
         function = getattr(lib, f"edgead_session_{name}")
         function.restype = ctypes.c_int32
         function.argtypes = [*arguments, *message]

@@ -111,5 +111,6 @@ def _text(report: VerifyReport) -> str:
     if report.without_mask:
         lines.append(f"{report.without_mask} defective images without a mask are left out of pixel metrics")
     for name, verdict in report.targets.items():
+        lines.append(f"{name} driven by {verdict.runtime}")
         lines += [f"flipped by {name}: {path}" for path in verdict.flipped[:5]]
     return "\n".join(lines)

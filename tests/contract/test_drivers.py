@@ -202,8 +202,8 @@ def test_thresholds_are_set_on_both(spine: Any) -> None:
 
 
 def test_thresholds_of_the_site_count_on_both(spine: Any, tmp_path: Path) -> None:
-    from edgead.workflows.threshold import set_raw
     from edgead.types import Target
+    from edgead.workflows.threshold import set_raw
 
     path = tmp_path / "part.edgead"
     shutil.copytree(spine.bundle, path)
