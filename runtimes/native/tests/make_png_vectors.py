@@ -53,7 +53,7 @@ def packed(data: bytes, level: int, strategy: int) -> bytes:
 
 
 def literal(name: str, data: bytes) -> str:
-    lines = [data[i : i + 22].hex(" ") for i in range(0, len(data), 22)]
+    lines = [data[i : i + 19].hex(" ") for i in range(0, len(data), 19)]
     body = "\n".join("    " + ", ".join(f"0x{byte}" for byte in line.split()) + "," for line in lines)
     return f"inline const std::vector<std::uint8_t> {name}{{\n{body}\n}};\n"
 
