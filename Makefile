@@ -1,5 +1,6 @@
 # make quickstart   install into .venv, then train, export, verify, bench and run on real images
 # make test         install with the development extras, run the C++ tests and pytest
+# make test-arm     cross-compile for 64-bit ARM and run the C++ tests under qemu
 # make check        format, lint, layers, types
 # make format       let ruff mend what it can
 PYTHON ?= python3
@@ -10,7 +11,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
 SOURCES := $(shell find edgead exporters runtimes calibration benchmarks -type f \
 	-not -name '*.pyc' -not -path 'benchmarks/suites/*') pyproject.toml constraints.txt README.md
 
-.PHONY: quickstart test check format ctest clean
+.PHONY: quickstart test check format ctest test-arm clean
 .DELETE_ON_ERROR:
 
 .venv/bin/python:
@@ -36,6 +37,14 @@ ctest: .venv/.dev
 
 test: ctest
 	$(BIN)/pytest
+
+test-arm: .venv/.dev
+	@command -v aarch64-linux-gnu-g++ >/dev/null && command -v qemu-aarch64 >/dev/null || { echo \
+	"make test-arm needs a cross compiler and an emulator: apt install g++-aarch64-linux-gnu qemu-user" >&2; exit 1; }
+	$(BIN)/cmake -S runtimes/native -B build/native-arm -DEDGEAD_BUILD_TESTS=ON \
+		-DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DPython3_EXECUTABLE=$(abspath $(BIN))/python >/dev/null
+	$(BIN)/cmake --build build/native-arm
+	$(BIN)/ctest --test-dir build/native-arm --output-on-failure
 
 # The layers and the types are checked on the installed wheel: that is what ships, and only there do the
 # folders stand under their import names. From .venv, so that the source tree does not shadow it.
