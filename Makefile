@@ -1,6 +1,7 @@
 # make quickstart   install into .venv, then train, export, verify, bench and run on real images
 # make test         install with the development extras, run the C++ tests and pytest
 # make test-arm     cross-compile for 64-bit ARM and run the C++ tests under qemu
+# make dist-native   tarballs of libedgead for C and C++ programs, x86-64 and ARM, in build/dist
 # make check        format, lint, layers, types
 # make format       let ruff mend what it can
 PYTHON ?= python3
@@ -11,7 +12,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
 SOURCES := $(shell find edgead exporters runtimes calibration benchmarks -type f \
 	-not -name '*.pyc' -not -path 'benchmarks/suites/*') pyproject.toml constraints.txt README.md
 
-.PHONY: quickstart test check format ctest test-arm clean
+.PHONY: quickstart test check format ctest test-arm dist-native clean
 .DELETE_ON_ERROR:
 
 .venv/bin/python:
@@ -45,6 +46,10 @@ test-arm: .venv/.dev
 		-DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DPython3_EXECUTABLE=$(abspath $(BIN))/python >/dev/null
 	$(BIN)/cmake --build build/native-arm
 	$(BIN)/ctest --test-dir build/native-arm --output-on-failure
+
+dist-native: .venv/.dev
+	$(BIN)/cmake -D ARCH=x86_64 -D OUT=build/dist -D PYTHON=$(abspath $(BIN))/python -P runtimes/native/cmake/dist.cmake
+	$(BIN)/cmake -D ARCH=aarch64 -D OUT=build/dist -D PYTHON=$(abspath $(BIN))/python -P runtimes/native/cmake/dist.cmake
 
 # The layers and the types are checked on the installed wheel: that is what ships, and only there do the
 # folders stand under their import names. From .venv, so that the source tree does not shadow it.
