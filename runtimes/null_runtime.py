@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgead.errors import EngineError
 from edgead.runtimes._base import Availability, RawOutput, Runtime
-from edgead.runtimes._graph import INPUT, MAP, SCORE, check_file, check_input
+from edgead.runtimes._graph import INPUT, check_file, check_input
 from edgead.types import Target
 
 if TYPE_CHECKING:
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class NullRuntime(Runtime):
-    """Its graph is an .npz file.
+    """Its graph is JSON beside a raw map, as `runtimes/native/src/engines/null.cpp` reads it.
 
-    ``anomaly_map`` is float32 (N, K, h, w), ``input_shape`` is (N, H, W, 3), ``image_score``, optional, is
-    float32 (N,).
+    ``{"input": [N, H, W, 3], "map": [N, K, h, w], "map_file": "name.f32", "score": number or null}``; the
+    map is little-endian float32; every image of a batch has the same score.
     """
 
     engine = "null"
@@ -36,20 +37,19 @@ class NullRuntime(Runtime):
 
     def open_impl(self, graph: Path, target: Target, threads: int) -> tuple[int, int, int, int]:
         """Read the stored output."""
-        import numpy as np
-
         check_file(graph)
         try:
-            with np.load(graph, allow_pickle=False) as file:
-                stored = {name: file[name] for name in file.files}
-            anomaly_map = np.ascontiguousarray(stored[MAP], np.float32)
-            sizes = [int(size) for size in stored["input_shape"]]
+            stored = json.loads(graph.read_text("utf-8"))
+            map_file = stored["map_file"]
+            if not map_file or "/" in map_file:
+                raise ValueError(f"map_file must be a plain file name, not {map_file!r}")
+            anomaly_map = _read_map(graph.parent / map_file, stored["map"])
+            shape = check_input(graph, INPUT, "u8", stored["input"])
+            self._output = RawOutput(anomaly_map, _scores(stored["score"], shape[0]))
+        except EngineError:
+            raise
         except Exception as err:
-            raise EngineError(
-                f"null engine: {graph.name} is not an .npz with {MAP} and input_shape ({err})"
-            ) from err
-        shape = check_input(graph, INPUT, "u8", sizes)
-        self._output = RawOutput(anomaly_map, stored.get(SCORE))
+            raise EngineError(f"null engine: {graph.name} is not a stored output ({err})") from err
         return shape
 
     def infer_impl(self, image: npt.NDArray[np.uint8]) -> RawOutput:
@@ -60,3 +60,17 @@ class NullRuntime(Runtime):
     def close_impl(self) -> None:
         """Forget the stored output."""
         self._output = None
+
+
+def _read_map(path: Path, shape: list[int]) -> npt.NDArray[np.float32]:
+    import numpy as np
+
+    if len(shape) != 4:
+        raise ValueError(f"map has shape {shape}, not (N, K, h, w)")
+    return np.frombuffer(path.read_bytes(), "<f4").reshape(shape).astype(np.float32)
+
+
+def _scores(score: Any, batch: int) -> npt.NDArray[np.float32] | None:
+    import numpy as np
+
+    return None if score is None else np.full(batch, score, np.float32)

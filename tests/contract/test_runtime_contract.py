@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,12 +90,17 @@ def write_graph(path: Path, *, batch: int = 1, score: bool = False, **changes: o
     return path
 
 
-def write_stored(path: Path, batch: int, score: bool) -> Path:
-    anomaly_map = expected_map(image_of(batch)).astype(np.float32)
-    arrays = {"anomaly_map": anomaly_map, "input_shape": np.array([batch, *SIZE, 3])}
-    if score:
-        arrays["image_score"] = anomaly_map.max(axis=(1, 2, 3))
-    np.savez(path, **arrays)
+def write_stored(path: Path, batch: int, scored: bool, **changes: object) -> Path:
+    """A stored output that keeps the contract, unless `changes` breaks it."""
+    anomaly_map = expected_map(image_of(batch)).astype("<f4")
+    stored = {
+        "input": [batch, *SIZE, 3],
+        "map": list(anomaly_map.shape),
+        "map_file": "map.f32",
+        "score": float(anomaly_map.max()) if scored else None,
+    }
+    anomaly_map.tofile(path.with_name("map.f32"))
+    path.write_text(json.dumps(stored | changes))
     return path
 
 
@@ -120,7 +126,7 @@ def opened(quirks: Quirks, tmp_path: Path) -> Callable[..., Runtime]:
         if quirks.computes:
             graph = write_graph(tmp_path / "graph.onnx", batch=batch, score=score)
         else:
-            graph = write_stored(tmp_path / "graph.npz", batch, score)
+            graph = write_stored(tmp_path / "graph.json", batch, score)
         try:
             return runtime_for(target.engine).open(graph, target, threads=threads)
         except EngineError as err:
@@ -278,6 +284,27 @@ def test_graphs_outside_the_contract_are_refused(
     target = Target.parse(quirks.target)
     with pytest.raises(EngineError, match=r"graph\.onnx"):
         runtime_for(target.engine).open(write_graph(tmp_path / "graph.onnx", **changes), target)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"input": [1, 12, 17]},
+        {"input": [1, "height", 17, 3]},
+        {"map": [1, 2, 12, 16]},
+        {"map": [2, 12, 17]},
+        {"map_file": "../map.f32"},
+        {"map_file": "missing.f32"},
+        {"map_file": 7},
+        {"score": "high"},
+    ],
+    ids=str,
+)
+def test_stored_outputs_outside_the_format_are_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(EngineError, match=r"graph\.json"):
+        runtime_for("null").open(
+            write_stored(tmp_path / "graph.json", 1, False, **changes), Target("null", "fp32")
+        )
 
 
 def test_unknown_engine_lists_the_known_ones() -> None:

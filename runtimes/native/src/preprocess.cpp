@@ -6,19 +6,17 @@
 #include <stdexcept>
 
 #include "edgead/edgead.h"
+#include "image_view.hpp"
 #include "resampler.hpp"
 #include "status.hpp"
 
 struct edgead_preprocessor {
   edgead_preprocess_options options;
-  const edgead::PixelFormat *format;
   edgead::Resampler resampler;
 };
 
 namespace edgead {
 namespace {
-
-constexpr std::uint32_t MAX_SIDE = 1U << 20;
 
 edgead_status check_options(edgead_preprocess_options &o, const ErrorSink &error) noexcept {
   if (o.resampler != EDGEAD_RESAMPLER_PILLOW_BILINEAR && o.resampler != EDGEAD_RESAMPLER_OPENCV_LINEAR)
@@ -33,8 +31,9 @@ edgead_status check_options(edgead_preprocess_options &o, const ErrorSink &error
                {"resize_width", o.resize_width},
                {"resize_height", o.resize_height}};
   for (const auto &side : sides)
-    if (side.value == 0 || side.value > MAX_SIDE)
-      return error.fail(EDGEAD_ERR_INVALID_ARGUMENT, "%s is %u; it must be 1 to %u", side.name, side.value, MAX_SIDE);
+    if (side.value == 0 || side.value > MOST_FRAME_SIDE)
+      return error.fail(EDGEAD_ERR_INVALID_ARGUMENT, "%s is %u; it must be 1 to %u", side.name, side.value,
+                        MOST_FRAME_SIDE);
   if (o.window_x == 0 && o.window_y == 0 && o.window_width == 0 && o.window_height == 0) {
     o.window_width = o.resize_width;
     o.window_height = o.resize_height;
@@ -46,36 +45,15 @@ edgead_status check_options(edgead_preprocess_options &o, const ErrorSink &error
   return EDGEAD_OK;
 }
 
-// Width x height, as every message gives sizes.
-edgead_status check_image(const edgead_preprocessor &self, edgead_image &image, const ErrorSink &error) noexcept {
-  const edgead_preprocess_options &o = self.options;
-  if (image.data == nullptr) return error.fail(EDGEAD_ERR_INVALID_ARGUMENT, "image.data is NULL");
+// That the frame is what the preprocessor was made for.
+edgead_status check_plan(const edgead_preprocess_options &o, const edgead_image &image,
+                         const ErrorSink &error) noexcept {
   if (image.pixel_format != o.pixel_format)
     return error.fail(EDGEAD_ERR_INVALID_IMAGE, "the frame has pixel format %u, the preprocessor was made for %u",
                       image.pixel_format, o.pixel_format);
-  if (image.width == 0 || image.height == 0 || image.width > MAX_SIDE || image.height > MAX_SIDE)
-    return error.fail(EDGEAD_ERR_INVALID_IMAGE, "the frame is %ux%u; a side must be 1 to %u", image.width, image.height,
-                      MAX_SIDE);
-  const std::size_t row_bytes = static_cast<std::size_t>(image.width) * self.format->bytes;
-  if (image.row_stride_bytes < row_bytes || image.row_stride_bytes > PTRDIFF_MAX / image.height)
-    return error.fail(EDGEAD_ERR_INVALID_IMAGE, "the row stride is %zu bytes; a row of %u pixels needs %zu",
-                      image.row_stride_bytes, image.width, row_bytes);
-  if (image.roi_width == 0 && image.roi_height == 0) {
-    if (image.roi_x != 0 || image.roi_y != 0)
-      return error.fail(EDGEAD_ERR_INVALID_IMAGE, "the ROI at (%u, %u) has no size", image.roi_x, image.roi_y);
-    image.roi_width = image.width;
-    image.roi_height = image.height;
-  }
-  if (image.roi_x > image.width || image.roi_y > image.height || image.roi_width > image.width - image.roi_x ||
-      image.roi_height > image.height - image.roi_y)
-    return error.fail(EDGEAD_ERR_INVALID_IMAGE, "the ROI %ux%u at (%u, %u) leaves the frame of %ux%u",
-                      image.roi_width, image.roi_height, image.roi_x, image.roi_y, image.width, image.height);
   if (image.roi_width != o.source_width || image.roi_height != o.source_height)
     return error.fail(EDGEAD_ERR_INVALID_IMAGE, "the frame or ROI is %ux%u, the preprocessor was made for %ux%u",
                       image.roi_width, image.roi_height, o.source_width, o.source_height);
-  if (self.format->kind == PixelFormat::Kind::bayer && (image.width < 3 || image.height < 3))
-    return error.fail(EDGEAD_ERR_INVALID_IMAGE, "a Bayer frame of %ux%u has no colours; it must be 3x3 at least",
-                      image.width, image.height);
   return EDGEAD_OK;
 }
 
@@ -109,8 +87,7 @@ edgead_status edgead_preprocessor_create(const edgead_preprocess_options *option
   const edgead_status status = edgead::check_options(known, error);
   if (status != EDGEAD_OK) return status;
   try {
-    *out_preprocessor = new edgead_preprocessor{known, edgead::pixel_format_info(known.pixel_format),
-                                                edgead::Resampler(known)};
+    *out_preprocessor = new edgead_preprocessor{known, edgead::Resampler(known)};
     return EDGEAD_OK;
   } catch (const std::bad_alloc &) {
     return error.fail(EDGEAD_ERR_OUT_OF_MEMORY, "no memory to resize %ux%u to %ux%u", known.source_width,
@@ -126,13 +103,12 @@ edgead_status edgead_preprocessor_run(edgead_preprocessor *preprocessor, const e
   const edgead::ErrorSink error{error_buf, error_buf_size};
   if (preprocessor == nullptr || image == nullptr || dst == nullptr)
     return error.fail(EDGEAD_ERR_INVALID_ARGUMENT, "preprocessor, image or dst is NULL");
-  edgead_image known{};
-  if (!edgead::copy_sized(&known, sizeof known, image, image->struct_size, edgead::IMAGE_FIRST_SIZE))
-    return error.fail(EDGEAD_ERR_INVALID_ARGUMENT, "image.struct_size is %u; call edgead_image_init",
-                      image->struct_size);
-  const edgead_status status = edgead::check_image(*preprocessor, known, error);
-  if (status != EDGEAD_OK) return status;
   const edgead_preprocess_options &o = preprocessor->options;
+  edgead_image known;
+  const edgead::PixelFormat *format = nullptr;
+  edgead_status status = edgead::check_image(image, false, known, format, error);
+  if (status == EDGEAD_OK) status = edgead::check_plan(o, known, error);
+  if (status != EDGEAD_OK) return status;
   const size_t row_bytes = size_t{3} * o.window_width;
   if (dst_row_stride_bytes < row_bytes || dst_row_stride_bytes > PTRDIFF_MAX / o.window_height)
     return error.fail(EDGEAD_ERR_INVALID_ARGUMENT, "dst_row_stride_bytes is %zu; a row of %u RGB pixels needs %zu",

@@ -327,7 +327,8 @@ EDGEAD_API edgead_status edgead_model_self_test(edgead_model *model, edgead_self
                                                 char *error_buf, size_t error_buf_size);
 
 /* Whenever no session has run for interval_ns, a thread of the library runs a golden image, so that the next frame
- * finds warm caches and clocks. A frame that arrives meanwhile may wait for that one inference. 0 stops it. */
+ * finds warm caches and clocks. A frame that arrives meanwhile may wait for that one inference. At least 1 ms; 0 stops
+ * it. */
 EDGEAD_API edgead_status edgead_model_keep_warm(edgead_model *model, uint64_t interval_ns, char *error_buf,
                                                 size_t error_buf_size);
 

@@ -33,6 +33,9 @@ struct TensorShapes {
 
 TensorShapes tensor_shapes(const Manifest &manifest);
 
+// The bytes of a bundle's file. Throws Error(BUNDLE) for a name that the bundle has not.
+using FileLookup = std::function<const Bytes &(const std::string &name)>;
+
 // One inference at a time, with input and output buffers of its own, bound once. Allocated by create_request.
 class Request {
  public:
@@ -56,6 +59,14 @@ class Engine {
 // Opens the target's engine on files of `bundle`. Throws Error: RUNTIME_MISSING (the library is not there or of the
 // wrong version: the message says which files were looked for, which version was found and which is needed),
 // UNSUPPORTED (this build has no such engine), ENGINE (it refuses the graph, the precision or the device).
-std::shared_ptr<Engine> open_engine(const Bundle &bundle, const TargetEntry &target, const EngineOptions &options);
+// `file` is used during the call only.
+std::shared_ptr<Engine> open_engine(const FileLookup &file, const TensorShapes &shapes, const TargetEntry &target,
+                                    const EngineOptions &options);
+
+inline std::shared_ptr<Engine> open_engine(const Bundle &bundle, const TargetEntry &target,
+                                           const EngineOptions &options) {
+  return open_engine([&bundle](const std::string &name) -> const Bytes & { return bundle.file(name); },
+                     tensor_shapes(bundle.manifest()), target, options);
+}
 
 }  // namespace edgead

@@ -1,0 +1,82 @@
+#include "engines/engine.hpp"
+
+#include <cstring>
+
+#include "engines/backends.hpp"
+#include "error.hpp"
+
+namespace edgead {
+
+TensorShapes tensor_shapes(const Manifest &manifest) {
+  const GraphEntry &graph = manifest.graph;
+  const PostRecipe &post = manifest.post;
+  return {graph.batch,   graph.input_height, graph.input_width, post.channels,
+          post.grid_height, post.grid_width, graph.has_score};
+}
+
+std::shared_ptr<Engine> open_engine(const FileLookup &file, const TensorShapes &shapes, const TargetEntry &target,
+                                    const EngineOptions &options) {
+  const EngineSource source{file, shapes, target, options};
+  if (target.engine == "openvino") return open_openvino(source);
+  if (target.engine == "onnxruntime") return open_onnxruntime(source);
+  if (target.engine == "null") return open_null(source);
+  throw Error{EDGEAD_ERR_UNSUPPORTED, target.target + ": libedgead has no engine '" + target.engine +
+                                          "', it has openvino, onnxruntime and null; choose another target"};
+}
+
+std::string shape_text(const std::int64_t *dims, std::size_t rank) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < rank; ++i) text += (i > 0 ? "," : "") + std::to_string(dims[i]);
+  return text + "]";
+}
+
+namespace {
+
+std::string described(const GraphTensor &tensor) {
+  return "'" + tensor.name + "' " + tensor.type + " " + (tensor.shape.empty() ? "of dynamic shape" : tensor.shape);
+}
+
+std::string described(const std::vector<GraphTensor> &tensors) {
+  std::string text;
+  for (const GraphTensor &tensor : tensors) text += (text.empty() ? "" : ", ") + described(tensor);
+  return text.empty() ? "none" : text;
+}
+
+void check_tensors(const std::string &file, const char *side, const std::vector<GraphTensor> &found,
+                   const std::vector<GraphTensor> &wanted) {
+  bool same = found.size() == wanted.size();
+  for (const GraphTensor &want : wanted) {
+    bool there = false;
+    for (const GraphTensor &tensor : found)
+      there = there || (tensor.name == want.name && tensor.type == want.type && tensor.shape == want.shape);
+    same = same && there;
+  }
+  if (!same)
+    throw Error{EDGEAD_ERR_ENGINE, file + ": the graph's " + side + " are " + described(found) + "; the manifest says " +
+                                       described(wanted) + "; export the MODEL again"};
+}
+
+}  // namespace
+
+void check_graph(const EngineSource &source, const std::vector<GraphTensor> &inputs,
+                 const std::vector<GraphTensor> &outputs) {
+  const TensorShapes &shapes = source.shapes;
+  const std::int64_t image[4] = {shapes.batch, shapes.height, shapes.width, 3};
+  const std::int64_t map[4] = {shapes.batch, shapes.channels, shapes.grid_height, shapes.grid_width};
+  check_tensors(source.target.main_file, "inputs", inputs, {{INPUT_NAME, "u8", shape_text(image, 4)}});
+  std::vector<GraphTensor> wanted{{MAP_NAME, "f32", shape_text(map, 4)}};
+  if (shapes.has_score) wanted.push_back({SCORE_NAME, "f32", shape_text(image, 1)});
+  check_tensors(source.target.main_file, "outputs", outputs, wanted);
+}
+
+std::string_view last_line(const char *message) noexcept {
+  std::string_view text = message != nullptr ? message : "";
+  constexpr std::string_view blank = " \t\r\n";
+  const std::size_t end = text.find_last_not_of(blank);
+  if (end == std::string_view::npos) return "no reason given";
+  text = text.substr(0, end + 1);
+  text = text.substr(text.find_last_of('\n') + 1);  // npos + 1 = 0
+  return text.substr(text.find_first_not_of(blank));
+}
+
+}  // namespace edgead

@@ -1,0 +1,97 @@
+// The engine `null`: gives a stored map back at once, so that a measurement shows edgead's own cost. Its graph is
+// JSON, {"input": [N, H, W, 3], "map": [N, K, h, w], "map_file": "name.f32", "score": number or null}; map_file lies
+// beside it and holds the map as raw float32.
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "buffer.hpp"
+#include "engines/backends.hpp"
+#include "error.hpp"
+
+namespace edgead {
+namespace {
+
+using nlohmann::json;
+
+struct Stored {
+  TensorShapes shapes{};
+  std::vector<float> map;
+  float score = 0.0f;
+};
+
+class NullRequest final : public Request {
+ public:
+  explicit NullRequest(std::shared_ptr<const Stored> stored) : stored_(std::move(stored)) {
+    if (!input_.allocate(stored_->shapes.input_bytes()) || !score_.allocate(stored_->shapes.batch))
+      throw std::bad_alloc();
+    for (std::uint32_t i = 0; i < stored_->shapes.batch; ++i) score_[i] = stored_->score;
+  }
+
+  std::uint8_t *input() noexcept override { return input_.data(); }
+  const float *map() const noexcept override { return stored_->map.data(); }
+  const float *score() const noexcept override { return stored_->shapes.has_score ? score_.data() : nullptr; }
+  edgead_status infer(const ErrorSink &) noexcept override { return EDGEAD_OK; }
+
+ private:
+  std::shared_ptr<const Stored> stored_;
+  Buffer<std::uint8_t> input_;
+  Buffer<float> score_;
+};
+
+class NullEngine final : public Engine {
+ public:
+  explicit NullEngine(std::shared_ptr<const Stored> stored) : stored_(std::move(stored)) {}
+
+  std::unique_ptr<Request> create_request() override { return std::make_unique<NullRequest>(stored_); }
+  std::string version() const override { return ""; }
+  std::string library() const override { return ""; }
+
+ private:
+  std::shared_ptr<const Stored> stored_;
+};
+
+std::string shape_of(const json &graph, const char *key) {
+  std::vector<std::int64_t> dims;
+  const auto found = graph.find(key);
+  if (found == graph.end() || !found->is_array()) return "";
+  for (const json &size : *found) {
+    if (!size.is_number_integer()) return "";
+    dims.push_back(size.get<std::int64_t>());
+  }
+  return shape_text(dims.data(), dims.size());
+}
+
+}  // namespace
+
+std::shared_ptr<Engine> open_null(const EngineSource &source) {
+  const std::string &file = source.target.main_file;
+  const Bytes &text = source.file(file);
+  const json graph = json::parse(text.begin(), text.end(), nullptr, false);
+  const auto refuse = [&](const std::string &why) { throw Error{EDGEAD_ERR_ENGINE, "null engine: " + file + why}; };
+  if (!graph.is_object()) refuse(" is not a JSON object");
+  const json score = graph.value("score", json()), map_file = graph.value("map_file", json());
+  if (!score.is_null() && !score.is_number()) refuse(": score is neither a number nor null");
+  std::vector<GraphTensor> outputs{{MAP_NAME, "f32", shape_of(graph, "map")}};
+  if (score.is_number()) {
+    const std::int64_t batch = source.shapes.batch;
+    outputs.push_back({SCORE_NAME, "f32", shape_text(&batch, 1)});
+  }
+  check_graph(source, {{INPUT_NAME, "u8", shape_of(graph, "input")}}, outputs);
+  if (!map_file.is_string()) refuse(": map_file is not a file name");
+  const std::string plain = map_file.get<std::string>();
+  if (plain.empty() || plain.find('/') != std::string::npos) refuse(": map_file must be a plain file name");
+
+  const auto stored = std::make_shared<Stored>();
+  stored->shapes = source.shapes;
+  if (score.is_number()) stored->score = score.get<float>();
+  const Bytes &raw = source.file(file.substr(0, file.rfind('/') + 1) + plain);  // npos + 1 = 0: no folder
+  stored->map.resize(source.shapes.map_count());
+  if (raw.size() != stored->map.size() * sizeof(float))
+    refuse(": " + plain + " has " + std::to_string(raw.size()) + " bytes, the map needs " +
+           std::to_string(stored->map.size() * sizeof(float)));
+  std::memcpy(stored->map.data(), raw.data(), raw.size());
+  return std::make_shared<NullEngine>(stored);
+}
+
+}  // namespace edgead

@@ -1,0 +1,169 @@
+// The OpenVINO engine on graphs of make_graphs.py, against what Python's OpenVINO makes of them. Takes their folder
+// from EDGEAD_TEST_GRAPHS, the library as any caller does (EDGEAD_OPENVINO_LIBRARY); 77 = skipped.
+
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+#include "engine_support.hpp"
+
+namespace {
+
+using namespace edgead;
+
+constexpr std::size_t kImages = 3;
+const TensorShapes kShapes{1, 12, 17, 2, 12, 17, true};
+std::string folder;
+
+Files graph_files(const std::string &name) {
+  Files files;
+  files.add("openvino/model.xml", read_whole(folder + "/" + name + ".xml"));
+  files.add("openvino/model.bin", read_whole(folder + "/" + name + ".bin"));
+  return files;
+}
+
+TargetEntry target(const std::string &precision, const std::string &device = "cpu") {
+  return target_entry("openvino", precision, {"openvino/model.xml", "openvino/model.bin"}, device);
+}
+
+std::shared_ptr<Engine> open(const std::string &name, const std::string &precision = "fp32",
+                             TensorShapes shapes = kShapes, const EngineOptions &options = {1, 1, false, "", "", {}}) {
+  return open_engine(graph_files(name).lookup(), shapes, target(precision), options);
+}
+
+std::vector<float> floats(const std::string &name) {
+  const std::string raw = read_whole(folder + "/" + name);
+  std::vector<float> values(raw.size() / sizeof(float));
+  std::memcpy(values.data(), raw.data(), raw.size());
+  return values;
+}
+
+struct Expected {
+  std::string images = read_whole(folder + "/images.u8");
+  std::vector<float> maps, scores;
+
+  explicit Expected(const std::string &precision) : maps(floats("map." + precision)), scores(floats("score." + precision)) {
+    CHECK_EQ(images.size(), kImages * kShapes.input_bytes());
+    CHECK_EQ(maps.size(), kImages * kShapes.map_count());
+    CHECK_EQ(scores.size(), kImages);
+  }
+
+  // Differences of one run from Python's, bit for bit.
+  std::size_t differences(Request &request, std::size_t image) const {
+    char message[256] = "";
+    std::memcpy(request.input(), images.data() + image * kShapes.input_bytes(), kShapes.input_bytes());
+    if (request.infer({message, sizeof message}) != EDGEAD_OK) {
+      std::fprintf(stderr, "%s\n", message);
+      return SIZE_MAX;
+    }
+    std::size_t count = request.score()[0] != scores[image];
+    for (std::size_t i = 0; i < kShapes.map_count(); ++i)
+      count += request.map()[i] != maps[image * kShapes.map_count() + i];
+    return count;
+  }
+};
+
+void test_equals_python(const std::string &precision, const std::string &hint) {
+  const Expected expected(hint);
+  const auto engine = open("scored", precision);
+  CHECK(engine->version().substr(0, 2) == "20");
+  CHECK(engine->library().find("openvino_c") != std::string::npos);
+  const auto request = engine->create_request();
+  CHECK_EQ(reinterpret_cast<std::uintptr_t>(request->input()) % 64, 0);
+  for (std::size_t i = 0; i < 2 * kImages; ++i) CHECK_EQ(expected.differences(*request, i % kImages), 0);
+}
+
+void test_a_request_outlives_its_engine() {
+  const Expected expected("f32");
+  auto engine = open("scored");
+  const auto request = engine->create_request();
+  engine.reset();
+  CHECK_EQ(expected.differences(*request, 1), 0);
+}
+
+void test_threads_share_an_engine() {
+  const Expected expected("f32");
+  for (const std::uint32_t streams : {1U, 2U}) {
+    const auto engine = open("scored", "fp32", kShapes, {streams, streams, streams == 2, "", "", {}});
+    std::size_t wrong[4] = {};
+    std::vector<std::thread> threads;
+    for (std::size_t t = 0; t < 4; ++t)
+      threads.emplace_back([&, t] {
+        const auto request = engine->create_request();
+        for (std::size_t i = 0; i < 200; ++i) wrong[t] += expected.differences(*request, (i + t) % kImages) != 0;
+      });
+    for (std::thread &thread : threads) thread.join();
+    for (const std::size_t count : wrong) CHECK_EQ(count, 0);
+  }
+}
+
+void test_without_score_and_batches() {
+  TensorShapes shapes = kShapes;
+  shapes.has_score = false;
+  CHECK(open("plain", "fp32", shapes)->create_request()->score() == nullptr);
+  shapes.batch = 2;
+  CHECK_EQ(open("batch2", "fp32", shapes)->create_request()->infer({nullptr, 0}), EDGEAD_OK);
+}
+
+void test_bf16() {
+  // As Python does: OpenVINO gives bf16 only on a CPU that has it.
+  if (std::ifstream(folder + "/map.bf16").good())
+    test_equals_python("bf16", "bf16");
+  else
+    check_refused(EDGEAD_ERR_ENGINE, {"openvino:bf16", "would run f32"}, [] { open("scored", "bf16"); });
+}
+
+void test_refused_graphs() {
+  TensorShapes plain = kShapes;
+  plain.has_score = false;
+  const auto refused = [&](const std::string &name, TensorShapes shapes, const std::vector<std::string> &words) {
+    check_refused(EDGEAD_ERR_ENGINE, words, [&] { open(name, "fp32", shapes); });
+  };
+  refused("float_input", plain, {"model.xml", "'image' f32", "'image' u8", "export the MODEL again"});
+  refused("dynamic", plain, {"model.xml", "dynamic"});
+  refused("other_output", plain, {"model.xml", "'heat'", "'anomaly_map'"});
+  refused("scored", plain, {"model.xml", "image_score"});
+  refused("plain", kShapes, {"model.xml", "image_score"});
+  TensorShapes other = kShapes;
+  other.grid_width = 16;
+  refused("scored", other, {"[1,2,12,17]", "[1,2,12,16]"});
+  other = kShapes;
+  other.height = 17;
+  refused("scored", other, {"[1,12,17,3]", "[1,17,17,3]"});
+}
+
+void test_refused_files_and_targets() {
+  Files files = graph_files("scored");
+  const auto refused = [&](edgead_status status, const TargetEntry &entry, const std::vector<std::string> &words) {
+    check_refused(status, words, [&] { open_engine(files.lookup(), kShapes, entry, {}); });
+  };
+  refused(EDGEAD_ERR_ENGINE, target("fp32", "toaster"), {"openvino:fp32", "'TOASTER'", "CPU"});
+  refused(EDGEAD_ERR_UNSUPPORTED, target("fp8"), {"openvino:fp8", "bf16"});
+  files.bytes["openvino/model.bin"].resize(16);
+  refused(EDGEAD_ERR_ENGINE, target("fp32"), {"OpenVINO cannot read openvino/model.xml"});
+  for (const std::string text : {"", "<net>", "\x08\x0a\x08\x0a", "<?xml version=\"1.0\"?><net name=\"x\"/>"}) {
+    files.add("openvino/model.xml", text);
+    refused(EDGEAD_ERR_ENGINE, target("fp32"), {"model.xml"});
+  }
+  files.add("graph.onnx", "nothing");
+  refused(EDGEAD_ERR_UNSUPPORTED, target_entry("openvino", "fp32", {"graph.onnx", "graph.data"}), {"data files"});
+}
+
+}  // namespace
+
+int main() {
+  const char *given = std::getenv("EDGEAD_TEST_GRAPHS");
+  if (given == nullptr) {
+    std::puts("skipped: EDGEAD_TEST_GRAPHS is not set");
+    return 77;
+  }
+  folder = given;
+  test_equals_python("fp32", "f32");
+  test_a_request_outlives_its_engine();
+  test_threads_share_an_engine();
+  test_without_score_and_batches();
+  test_bf16();
+  test_refused_graphs();
+  test_refused_files_and_targets();
+  return check_failures();
+}

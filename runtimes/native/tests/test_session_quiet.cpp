@@ -1,0 +1,144 @@
+// After warm-up, a run with the null engine allocates nothing, takes no lock and makes no system call: counted by
+// replaced allocators and mutex functions, and by a filter that traps every system call of the thread.
+
+#include <dlfcn.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "session_fixture.hpp"
+
+namespace {
+
+thread_local bool counting = false;
+volatile long allocations = 0, locks = 0, system_calls = 0;
+
+void on_system_call(int, siginfo_t *, void *) { ++system_calls; }
+
+}  // namespace
+
+extern "C" {
+void *__libc_malloc(std::size_t);
+void __libc_free(void *);
+void *__libc_calloc(std::size_t, std::size_t);
+void *__libc_realloc(void *, std::size_t);
+void *__libc_memalign(std::size_t, std::size_t);
+
+void *malloc(std::size_t size) {
+  if (counting) ++allocations;
+  return __libc_malloc(size);
+}
+void free(void *data) {
+  if (counting && data != nullptr) ++allocations;
+  __libc_free(data);
+}
+void *calloc(std::size_t count, std::size_t size) {
+  if (counting) ++allocations;
+  return __libc_calloc(count, size);
+}
+void *realloc(void *data, std::size_t size) {
+  if (counting) ++allocations;
+  return __libc_realloc(data, size);
+}
+void *aligned_alloc(std::size_t alignment, std::size_t size) {
+  if (counting) ++allocations;
+  return __libc_memalign(alignment, size);
+}
+int posix_memalign(void **out, std::size_t alignment, std::size_t size) {
+  if (counting) ++allocations;
+  *out = __libc_memalign(alignment, size);
+  return *out != nullptr ? 0 : 12;
+}
+
+int pthread_mutex_lock(pthread_mutex_t *mutex) {
+  using Lock = int (*)(pthread_mutex_t *);
+  static const Lock original = reinterpret_cast<Lock>(dlsym(RTLD_NEXT, "pthread_mutex_lock"));
+  if (counting) ++locks;
+  return original(mutex);
+}
+}
+
+namespace {
+
+void run_many(edgead_session *session, const TestFrame &frame, TestResult &out, int runs) {
+  for (int i = 0; i < runs; ++i)
+    if (edgead_session_run(session, &frame.image, &out.result, nullptr, 0) != EDGEAD_OK) ++check_failure_count();
+}
+
+// The counters do count: else zeros would say nothing.
+void check_counters() {
+  counting = true;
+  void *volatile data = std::malloc(10);
+  std::free(data);
+  pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_lock(&mutex);
+  pthread_mutex_unlock(&mutex);
+  counting = false;
+  CHECK_EQ(allocations, 2);
+  CHECK_EQ(locks, 1);
+  allocations = locks = 0;
+}
+
+// In a child: from the filter on, every system call but the end of the process raises SIGSYS and is counted.
+int child(edgead_session *session, const TestFrame &frame, TestResult &out) {
+  struct sigaction action {};
+  action.sa_sigaction = on_system_call;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER;
+  sigaction(SIGSYS, &action, nullptr);
+  sock_filter rules[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigreturn, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program{sizeof rules / sizeof rules[0], rules};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+    return 77;  // not allowed here
+  syscall(SYS_getppid);
+  const long counted = system_calls;  // 1: the filter works
+  run_many(session, frame, out, 200);
+  return counted != 1 ? 2 : system_calls == counted ? 0 : 1;
+}
+
+}  // namespace
+
+int main() {
+  const maker::Folder folder("edgead-quiet");
+  maker::make(folder.path() / "b.edgead");
+  check_counters();
+  const Opened opened(folder.path() / "b.edgead");
+  const OpenedSession session(opened.model);
+  for (const std::uint32_t resolution : {EDGEAD_RESOLUTION_NETWORK, EDGEAD_RESOLUTION_FRAME}) {
+    TestFrame frame(320, 200);
+    TestResult out(320 * 200);
+    out.result.resolution = resolution;
+    CHECK_EQ(edgead_session_prepare(session.session, &frame.image, resolution, nullptr, 0), EDGEAD_OK);
+    CHECK_EQ(edgead_session_warm_up(session.session, 3, nullptr, 0), EDGEAD_OK);
+    counting = true;
+    run_many(session.session, frame, out, 200);  // the very first frame included: it was prepared
+    counting = false;
+    CHECK_EQ(allocations, 0);
+    CHECK_EQ(locks, 0);
+    const pid_t pid = fork();
+    if (pid == 0) _exit(child(session.session, frame, out));
+    int status = 0;
+    waitpid(pid, &status, 0);
+    const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    if (code == 77)
+      std::puts("system calls were not counted: this machine allows no seccomp filter");
+    else
+      CHECK_EQ(code, 0);
+    std::printf("200 runs: %ld allocations, %ld locks, system calls: %s\n", allocations, locks,
+                code == 0 ? "0" : code == 77 ? "not counted" : "some");
+  }
+  return check_failures();
+}
