@@ -150,7 +150,7 @@ class Model {
     return found;
   }
 
-  // Runs a golden image whenever no session has run for that long; 0 stops it. A negative interval counts as 0.
+  // Runs a golden image whenever no session has run for that long; at least 1 ms; 0 or less stops it.
   void keep_warm(std::chrono::nanoseconds interval) {
     detail::Message message;
     const auto count = interval.count() > 0 ? static_cast<std::uint64_t>(interval.count()) : 0;
