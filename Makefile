@@ -1,5 +1,6 @@
 # make quickstart   install into .venv, then train, export, verify, bench and run on real images
 # make test         install with the development extras, run the C++ tests and pytest
+# make test-sanitize the C++ tests under ASan and UBSan and under TSan, the Python ones that use libedgead under ASan
 # make test-arm     cross-compile for 64-bit ARM and run the C++ tests under qemu
 # make dist-native   tarballs of libedgead for C and C++ programs, x86-64 and ARM, in build/dist
 # make check        format, lint, layers, types
@@ -12,7 +13,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
 SOURCES := $(shell find edgead exporters runtimes calibration benchmarks -type f \
 	-not -name '*.pyc' -not -path 'benchmarks/suites/*') pyproject.toml constraints.txt README.md
 
-.PHONY: quickstart test check format ctest test-arm dist-native clean
+.PHONY: quickstart test check format ctest test-sanitize test-arm dist-native clean
 .DELETE_ON_ERROR:
 
 .venv/bin/python:
@@ -38,6 +39,22 @@ ctest: .venv/.dev
 
 test: ctest
 	$(BIN)/pytest
+
+# Python itself is not instrumented: the sanitizer and libstdc++, whose throw it wraps, are loaded ahead of it, and what
+# Python leaks by design is not looked at. The engines' own libraries are not instrumented either.
+SANITIZED := $(BIN)/cmake -S runtimes/native -DEDGEAD_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	-DPython3_EXECUTABLE=$(abspath $(BIN))/python
+test-sanitize: export UBSAN_OPTIONS = print_stacktrace=1
+test-sanitize: .venv/.dev
+	$(SANITIZED) -B build/native-asan -DEDGEAD_SANITIZE=address,undefined >/dev/null
+	$(BIN)/cmake --build build/native-asan
+	$(BIN)/ctest --test-dir build/native-asan --output-on-failure
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
+		EDGEAD_LIBRARY=$(CURDIR)/build/native-asan/libedgead.so \
+		$(BIN)/pytest tests/unit/native $(wildcard tests/unit/runtimes/test_native*.py)
+	$(SANITIZED) -B build/native-tsan -DEDGEAD_SANITIZE=thread >/dev/null
+	$(BIN)/cmake --build build/native-tsan
+	setarch -R $(BIN)/ctest --test-dir build/native-tsan --output-on-failure
 
 test-arm: .venv/.dev
 	@command -v aarch64-linux-gnu-g++ >/dev/null && command -v qemu-aarch64 >/dev/null || { echo \
