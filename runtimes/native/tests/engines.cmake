@@ -9,24 +9,29 @@ if(Python3_FOUND)
 endif()
 
 # Each pretends in its own way; see fake_openvino.cpp.
-foreach(kind old partial stranger)
+foreach(kind old partial stranger whole)
   add_library(fake_openvino_${kind} MODULE fake_openvino.cpp)
   target_include_directories(fake_openvino_${kind} PRIVATE ../src)
   target_compile_definitions(fake_openvino_${kind} PRIVATE FAKE_${kind}=1)
   set_target_properties(fake_openvino_${kind} PROPERTIES CXX_VISIBILITY_PRESET default)
   list(APPEND fakes FAKE_OPENVINO_${kind}="$<TARGET_FILE:fake_openvino_${kind}>")
-  add_dependencies(test_engine_library fake_openvino_${kind})
+  list(APPEND fake_targets fake_openvino_${kind})
 endforeach()
-target_compile_definitions(test_engine_library PRIVATE ${fakes})
+foreach(test test_engine_library test_engine_failures)
+  target_compile_definitions(${test} PRIVATE ${fakes})
+  add_dependencies(${test} ${fake_targets})
+endforeach()
 
 set(graphs ${CMAKE_CURRENT_BINARY_DIR}/graphs)
-set_tests_properties(test_engine_openvino PROPERTIES SKIP_RETURN_CODE 77)
+set_tests_properties(test_engine_openvino test_engine_onnxruntime PROPERTIES SKIP_RETURN_CODE 77)
 if(openvino_package)
   add_test(NAME engine_graphs COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/make_graphs.py ${graphs})
   set_tests_properties(engine_graphs PROPERTIES FIXTURES_SETUP engine_graphs TIMEOUT 120)
   file(GLOB openvino_library ${openvino_package}/libs/libopenvino_c.so*)
-  set_tests_properties(test_engine_openvino PROPERTIES FIXTURES_REQUIRED engine_graphs
-    ENVIRONMENT "EDGEAD_TEST_GRAPHS=${graphs};EDGEAD_OPENVINO_LIBRARY=${openvino_library}")
+  file(GLOB onnxruntime_library ${openvino_package}/../onnxruntime/capi/libonnxruntime.so*)
+  set_tests_properties(test_engine_openvino test_engine_onnxruntime PROPERTIES FIXTURES_REQUIRED engine_graphs
+    ENVIRONMENT "EDGEAD_TEST_GRAPHS=${graphs};EDGEAD_OPENVINO_LIBRARY=${openvino_library};\
+EDGEAD_ONNXRUNTIME_LIBRARY=${onnxruntime_library}")
 endif()
 
 # Our declarations of OpenVINO's C interface against its own: it compiles, or they differ.

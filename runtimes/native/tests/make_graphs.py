@@ -60,6 +60,63 @@ def run(model: openvino.Model, precision: str, images: np.ndarray) -> tuple[np.n
     return np.stack(maps), np.array(scores)
 
 
+def write_onnx(directory: Path) -> None:
+    """The scored graph as ONNX: in one file, with its weights beside it, and with a dynamic batch."""
+    try:
+        import onnx
+    except ImportError:
+        return
+    float32, uint8 = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
+    make, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    nodes = [
+        make("Cast", ["image"], ["float"], to=float32),
+        make("Div", ["float", "full"], ["scaled"]),
+        make("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]),
+        make("Conv", ["planes", "weights"], ["inner"], pads=[1] * 4),
+        make("Relu", ["inner"], ["positive"]),
+        make("Conv", ["positive", "more"], ["anomaly_map"], pads=[1] * 4),
+        make("ReduceMax", ["anomaly_map", "axes"], ["image_score"], keepdims=0),
+    ]
+    constants = {"full": np.float32(255), "weights": WEIGHTS, "more": MORE, "axes": np.array([1, 2, 3])}
+    for name, batch in (("graph", 1), ("external", 1), ("dynamic", "batch")):
+        body = onnx.helper.make_graph(
+            nodes,
+            "edgead_test",
+            [info("image", uint8, [batch, *SIZE, 3])],
+            [info("anomaly_map", float32, [batch, 2, *SIZE]), info("image_score", float32, [batch])],
+            [onnx.numpy_helper.from_array(value, key) for key, value in constants.items()],
+        )
+        model = onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+        path = directory / f"{name}.onnx"
+        path.with_suffix(".data").unlink(missing_ok=True)
+        outside = {"save_as_external_data": True, "location": "external.data", "size_threshold": 100}
+        onnx.save(model, path, **(outside if name == "external" else {}))
+
+
+def run_onnxruntime(path: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Map and score of each image by ONNX Runtime in Python; None where something is not installed."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    if not path.exists():
+        return None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    results = [session.run(["anomaly_map", "image_score"], {"image": image[None]}) for image in images]
+    return np.concatenate([maps for maps, _ in results]), np.concatenate([scores for _, scores in results])
+
+
+def keep(stem: Path, given: tuple[np.ndarray, np.ndarray] | None) -> None:
+    """Write STEM.map and STEM.score, or remove those of an earlier run."""
+    for part, suffix in enumerate((".map", ".score")):
+        path = stem.with_suffix(suffix)
+        path.unlink(missing_ok=True)
+        if given is not None:
+            given[part].astype("<f4").tofile(path)
+
+
 def main() -> None:
     """Write everything."""
     directory = Path(sys.argv[1])
@@ -74,15 +131,12 @@ def main() -> None:
     write("float_input", graph(input_type=np.float32))
     write("dynamic", graph(dynamic=True))
     write("other_output", graph(name="heat"))
+    write_onnx(directory)
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, *SIZE, 3), dtype=np.uint8)
     images.tofile(directory / "images.u8")
-    for precision in ("f32", "bf16"):
-        given = run(graph(score=True), precision, images)
-        for part, name in enumerate(("map", "score")):
-            path = directory / f"{name}.{precision}"
-            path.unlink(missing_ok=True)
-            if given is not None:
-                given[part].astype("<f4").tofile(path)
+    for precision, hint in (("fp32", "f32"), ("bf16", "bf16")):
+        keep(directory / f"openvino_{precision}", run(graph(score=True), hint, images))
+    keep(directory / "onnxruntime_fp32", run_onnxruntime(directory / "graph.onnx", images))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ void test_search_order() {
   const char variable[] = "EDGEAD_TEST_LIBRARY";
   ::unsetenv(variable);
   LibrarySearch search{"Thing", "", variable, {"libthing.so.7", "libthing.so.6"}, "Install Thing"};
-  check_refused(EDGEAD_ERR_RUNTIME_MISSING, {"Thing", "Install Thing", "libthing.so.7", "libthing.so.6", "No such file"},
+  check_refused(EDGEAD_ERR_RUNTIME_MISSING,
+                {"Thing", "Install Thing", "libthing.so.7", "libthing.so.6", "No such file"},
                 [&] { Library::open(search); });
   search.names.push_back("libc.so.6");
   const Library found = Library::open(search);
@@ -61,7 +62,8 @@ void test_openvino() {
 }  // namespace
 
 int main() {
-  test_search_order();
-  test_openvino();
-  return check_failures();
+  return run_checks([] {
+    test_search_order();
+    test_openvino();
+  });
 }

@@ -116,11 +116,12 @@ void test_last_line() {
 }  // namespace
 
 int main() {
-  test_gives_the_stored_map();
-  test_score();
-  test_refused();
-  test_unknown_engine();
-  test_shapes_of_a_manifest();
-  test_last_line();
-  return check_failures();
+  return run_checks([] {
+    test_gives_the_stored_map();
+    test_score();
+    test_refused();
+    test_unknown_engine();
+    test_shapes_of_a_manifest();
+    test_last_line();
+  });
 }

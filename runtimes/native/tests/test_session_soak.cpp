@@ -7,7 +7,7 @@
 
 namespace {
 
-// From smaps_rollup, which counts pages; statm lags by up to 128 KiB.
+// From smaps_rollup; the kernel books pages in batches, so that a few tens of KiB come and go.
 long resident_bytes() {
   std::FILE *file = std::fopen("/proc/self/smaps_rollup", "r");
   char line[256];
@@ -38,6 +38,6 @@ int main() {
   std::printf("%ld frames: resident memory grew by %ld bytes after the first fifth (%.4f per frame)\n", frames, grown,
               static_cast<double>(grown) / (0.8 * static_cast<double>(frames)));
   CHECK(start > 0);
-  CHECK(grown <= 16 * 1024);  // a byte a frame would be 160,000
+  CHECK(grown < frames * 4 / 5);  // less than a byte a frame; the smallest leak would be 32
   return check_failures();
 }

@@ -15,6 +15,8 @@ namespace edgead {
 
 using Bytes = std::vector<std::uint8_t>;
 
+class Tree;
+
 // RGB pixels of a golden image: exactly the network's input.
 struct GoldenPixels {
   std::uint32_t width, height;
@@ -25,6 +27,9 @@ class Bundle {
  public:
   // A directory or a stored zip at `path` (UTF-8). Throws Error: NOT_FOUND, BUNDLE, OUT_OF_MEMORY.
   static std::shared_ptr<const Bundle> open(const std::string &path);
+
+  // A zip in memory, which is not needed afterwards; without a side-car. For tests and fuzzing.
+  static std::shared_ptr<const Bundle> from_zip(const std::uint8_t *data, std::size_t size, const std::string &source);
 
   const std::string &source() const { return source_; }
   const std::string &digest() const { return digest_; }             // "sha256:<hex>" of MANIFEST.sha256
@@ -47,6 +52,8 @@ class Bundle {
   const TargetEntry &entry(const std::string &target) const;  // throws likewise
 
  private:
+  static std::shared_ptr<Bundle> load(const Tree &tree, const std::string &source);
+  void check_content() const;
   BandedMatrix matrix(const OperatorMatrix &described) const;
 
   std::string source_, digest_, manifest_text_, hash_list_text_;

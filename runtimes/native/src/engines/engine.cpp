@@ -10,8 +10,8 @@ namespace edgead {
 TensorShapes tensor_shapes(const Manifest &manifest) {
   const GraphEntry &graph = manifest.graph;
   const PostRecipe &post = manifest.post;
-  return {graph.batch,   graph.input_height, graph.input_width, post.channels,
-          post.grid_height, post.grid_width, graph.has_score};
+  return {graph.batch,   graph.input_height, graph.input_width, post.channels, post.grid_height,
+          post.grid_width, graph.has_score};
 }
 
 std::shared_ptr<Engine> open_engine(const FileLookup &file, const TensorShapes &shapes, const TargetEntry &target,
@@ -52,8 +52,8 @@ void check_tensors(const std::string &file, const char *side, const std::vector<
     same = same && there;
   }
   if (!same)
-    throw Error{EDGEAD_ERR_ENGINE, file + ": the graph's " + side + " are " + described(found) + "; the manifest says " +
-                                       described(wanted) + "; export the MODEL again"};
+    throw Error{EDGEAD_ERR_ENGINE, file + ": the graph's " + side + " are " + described(found) +
+                                       "; the manifest says " + described(wanted) + "; export the MODEL again"};
 }
 
 }  // namespace

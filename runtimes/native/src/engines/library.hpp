@@ -1,8 +1,9 @@
 #pragma once
 // An engine's shared library, opened at run time. Everything that differs between systems is in library_<system>.cpp.
 
-#include <memory>
+#include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace edgead {
@@ -24,13 +25,19 @@ class Library {
   static Library open(const LibrarySearch &search);
 
   void *symbol(const char *name) const noexcept;  // NULL where the library has none
-  // The function `name`; throws Error(RUNTIME_MISSING) where the library has none. `needs` ends the message: which
-  // version would have it.
-  void *function(const char *name, const std::string &needs) const;
+  // Puts the function `name` into the pointer; throws Error(RUNTIME_MISSING) where the library has none. `needs` ends
+  // the message: which version would have it.
+  template <typename Signature>
+  void load(Signature *&function, const char *name, const std::string &needs) const {
+    static_assert(sizeof function == sizeof(void *), "the loader gives functions as data pointers");
+    void *found = required(name, needs);
+    std::memcpy(&function, &found, sizeof function);
+  }
   // The file that the loader found, as `symbol_name` of it says; the asked name where the loader cannot tell.
   std::string path(const char *symbol_name) const;
 
  private:
+  void *required(const char *name, const std::string &needs) const;
   Library(void *handle, std::string asked) : handle_(handle), asked_(std::move(asked)) {}
 
   void *handle_;

@@ -44,7 +44,7 @@ Library Library::open(const LibrarySearch &search) {
 
 void *Library::symbol(const char *name) const noexcept { return ::dlsym(handle_, name); }
 
-void *Library::function(const char *name, const std::string &needs) const {
+void *Library::required(const char *name, const std::string &needs) const {
   if (void *found = symbol(name)) return found;
   throw Error{EDGEAD_ERR_RUNTIME_MISSING, asked_ + " has no function " + name + "; " + needs};
 }

@@ -1,7 +1,6 @@
 #include "engines/openvino_api.hpp"
 
 #include <cstdio>
-#include <cstring>
 
 #include "engines/backends.hpp"
 #include "engines/library.hpp"
@@ -15,18 +14,10 @@ constexpr const char *NEEDED = "edgead needs OpenVINO 2024.0 or newer: pip insta
 // Runtime packages bring the versioned name only.
 std::vector<std::string> names() {
   std::vector<std::string> all{"libopenvino_c.so"};
-  for (const char *release : {"2641", "2640", "2631", "2630", "2621", "2620", "2610", "2600", "2541", "2540", "2530", "2520",
-                              "2510", "2500", "2460", "2450", "2440", "2430", "2420", "2410", "2400"})
+  for (const char *release : {"2641", "2640", "2631", "2630", "2621", "2620", "2610", "2600", "2541", "2540", "2530",
+                              "2520", "2510", "2500", "2460", "2450", "2440", "2430", "2420", "2410", "2400"})
     all.push_back(std::string("libopenvino_c.so.") + release);
   return all;
-}
-
-// Each exactly once, so that a library of another version is told by what it lacks.
-template <typename Pointer>
-void load(Pointer &function, const Library &library, const char *name) {
-  static_assert(sizeof function == sizeof(void *), "dlsym gives functions as data pointers");
-  void *found = library.function(name, NEEDED);
-  std::memcpy(&function, &found, sizeof function);
 }
 
 std::string version_of(const Functions &call) {
@@ -59,13 +50,13 @@ Api::Api(const std::string &library_path) {
        "environment variable EDGEAD_OPENVINO_LIBRARY"});
   path = library.path("ov_get_openvino_version");
   // The version first: an older library lacks functions, and "too old" says more than the name of one.
-  load(call.ov_get_openvino_version, library, "ov_get_openvino_version");
-  load(call.ov_version_free, library, "ov_version_free");
+  library.load(call.ov_get_openvino_version, "ov_get_openvino_version", NEEDED);
+  library.load(call.ov_version_free, "ov_version_free", NEEDED);
   version = version_of(call);
   int year = 0;
   if (std::sscanf(version.c_str(), "%d.", &year) != 1 || year < 2024)
     throw Error{EDGEAD_ERR_RUNTIME_MISSING, path + " is version '" + version + "'; " + NEEDED};
-#define EDGEAD_LOAD(name, ...) load(call.name, library, #name);
+#define EDGEAD_LOAD(name, ...) library.load(call.name, #name, NEEDED);
   EDGEAD_OPENVINO_FUNCTIONS(EDGEAD_LOAD)
 #undef EDGEAD_LOAD
 }

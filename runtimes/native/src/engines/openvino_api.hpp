@@ -32,7 +32,7 @@ struct Api {
   Handle<const char> last_message() const { return {call.ov_get_last_err_msg(), call.ov_free}; }
 };
 
-// ov_element_type_e of this library. Its values differ between releases (U8 was 14 in 2024.0 and is 16 in 2026.4), so the
+// ov_element_type_e of this library. Its values differ between releases (U8 is 17 in 2024.6 and 16 in 2026.4), so the
 // library is asked: it reads a graph with one input of each type.
 struct ElementTypes {
   ElementType u8 = 0, f32 = 0;

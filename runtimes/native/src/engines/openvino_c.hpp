@@ -1,7 +1,7 @@
 #pragma once
 // The part of OpenVINO's C interface that libedgead uses, declared by ourselves: building needs no OpenVINO. The test
 // openvino_declarations holds it against OpenVINO's own headers. Stable from 2023.2 on, apart from the values of
-// ov_element_type_e: they moved with 2024 and 2025 and so are not written down here, see ElementTypes.
+// ov_element_type_e: they move between releases and so are not written down here, see ElementTypes.
 
 #include <cstddef>
 #include <cstdint>
