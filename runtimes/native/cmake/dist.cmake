@@ -1,4 +1,4 @@
-# cmake -D ARCH=x86_64|aarch64 -D OUT=DIR [-D BUILD=DIR] [-D PYTHON=PROGRAM] -P dist.cmake
+# cmake -D ARCH=x86_64|aarch64 -D OUT=DIR [-D BUILD=DIR] [-D PYTHON=PROGRAM] [-D ONNXRUNTIME_INCLUDE=DIR] -P dist.cmake
 # Writes OUT/edgead-<version>-linux-<ARCH>.tar.gz: what a C or C++ program of a device unpacks. Its bytes do not depend
 # on when and where it was made. make dist-native calls this for both.
 cmake_minimum_required(VERSION 3.20)
@@ -23,6 +23,9 @@ if(NOT ARCH STREQUAL host)
 endif()
 if(PYTHON)
   list(APPEND toolchain -DPython3_EXECUTABLE=${PYTHON})
+endif()
+if(ONNXRUNTIME_INCLUDE)
+  list(APPEND toolchain -DEDGEAD_ONNXRUNTIME_INCLUDE=${ONNXRUNTIME_INCLUDE})
 endif()
 
 function(run)
@@ -49,6 +52,11 @@ string(REGEX MATCHALL "GLIBC_[0-9.]+" needs "${needs}")
 list(SORT needs COMPARE NATURAL)
 list(POP_BACK needs newest)
 string(REPLACE "GLIBC_" "" glibc ${newest})
+set(onnxruntime "")
+file(STRINGS ${BUILD}/CMakeCache.txt without REGEX "^EDGEAD_ONNXRUNTIME_INCLUDE:.*NOTFOUND$")
+if(NOT without)
+  set(onnxruntime "\n  export EDGEAD_ONNXRUNTIME_LIBRARY=/path/to/libonnxruntime.so  targets onnxruntime:...")
+endif()
 configure_file(${CMAKE_CURRENT_LIST_DIR}/README.txt.in ${stage}/README.txt @ONLY)
 
 file(MAKE_DIRECTORY ${OUT})
