@@ -1,11 +1,16 @@
-"""The README's commands, run once, in their order, on drawn parts under the names that the README uses."""
+"""The README's commands, run once in order on drawn parts; the tarball that C programs build against."""
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,3 +93,45 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> Tour:
         )
         done.append(Done(" ".join(arguments[1:]), ended.returncode, ended.stdout, ended.stderr))
     return Tour(folder, tuple(done))
+
+
+Program = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def program() -> Program:
+    """Run a program that must succeed: ``program("cmake", …, cwd=…, env=…)`` gives its stdout."""
+
+    def run(*words: object, cwd: Path, env: dict[str, str] | None = None) -> str:
+        command = [str(word) for word in words]
+        own = Path(sys.executable).with_name("cmake")  # it may come by pip
+        if command[0] == "cmake" and own.exists():
+            command[0] = str(own)
+        done = subprocess.run(
+            command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def native_prefix(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This machine's tarball of `make dist-native`, unpacked away from the tree; the build is gone."""
+    if shutil.which("cmake") is None and not Path(sys.executable).with_name("cmake").exists():
+        pytest.skip("cmake is missing; pip install '.[dev]'")
+    work = tmp_path_factory.mktemp("dist")
+    script = ROOT / "runtimes" / "native" / "cmake" / "dist.cmake"
+    options = {"OUT": work / "out", "BUILD": work / "build", "PYTHON": sys.executable}
+    words = [f"-D{key}={value}" for key, value in options.items()]
+    program("cmake", f"-DARCH={platform.machine()}", *words, "-P", script, cwd=work)
+    (made,) = (work / "out").iterdir()
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    assert version is not None
+    assert made.name == f"edgead-{version[1]}-linux-{platform.machine()}.tar.gz"
+    with tarfile.open(made) as archive:
+        archive.extractall(work / "unpacked", filter="data")
+    shutil.rmtree(work / "build")
+    (folder,) = (work / "unpacked").iterdir()
+    return folder.rename(work / "edgead elsewhere")  # a space, and another name

@@ -2,7 +2,7 @@
 # small libraries that only pretend to be OpenVINO's, and OpenVINO's own headers.
 find_package(Python3 COMPONENTS Interpreter QUIET)
 set(openvino_package "")
-if(Python3_FOUND)
+if(Python3_FOUND AND NOT CMAKE_CROSSCOMPILING) # this machine's engines are for another CPU
   execute_process(COMMAND ${Python3_EXECUTABLE} -c
     "import importlib.util as u; print(next(iter(u.find_spec('openvino').submodule_search_locations)))"
     OUTPUT_VARIABLE openvino_package OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)

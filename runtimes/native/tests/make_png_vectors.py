@@ -1,4 +1,4 @@
-"""Writes png_vectors.hpp: pictures that Pillow and zlib packed, with what they hold. Run it by hand.
+"""Writes png_vectors.hpp: pictures that zlib packed, with what they hold. Run it by hand.
 
 python runtimes/native/tests/make_png_vectors.py >runtimes/native/tests/png_vectors.hpp
 """
@@ -6,6 +6,7 @@ python runtimes/native/tests/make_png_vectors.py >runtimes/native/tests/png_vect
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 
 SIZE = (29, 23)  # width, height: large enough that zlib makes codes of its own
@@ -24,10 +25,12 @@ def pixels() -> list[bytes]:
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
+    """A PNG chunk with its checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def filtered(rows: list[bytes], kinds: list[int]) -> bytes:
+    """The rows, each behind the number of its filter."""
     out, above = b"", bytes(len(rows[0]))
     for row, kind in zip(rows, kinds, strict=True):
         line = bytearray()
@@ -41,28 +44,35 @@ def filtered(rows: list[bytes], kinds: list[int]) -> bytes:
 
 
 def png(packed: bytes) -> bytes:
+    """A PNG with the data in two pieces and something that readers skip."""
     header = struct.pack(">IIBBBBB", *SIZE, 8, 2, 0, 0, 0)
     parts = [packed[: len(packed) // 2], packed[len(packed) // 2 :]]
     data = b"".join(chunk(b"IDAT", part) for part in parts)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tEXt", b"a\0b") + data + chunk(b"IEND", b"")
+    begin = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tEXt", b"a\0b")
+    return begin + data + chunk(b"IEND", b"")
 
 
 def packed(data: bytes, level: int, strategy: int) -> bytes:
+    """A zlib stream."""
     compressor = zlib.compressobj(level, zlib.DEFLATED, 15, 8, strategy)
     return compressor.compress(data) + compressor.flush()
 
 
 def literal(name: str, data: bytes) -> str:
-    lines = [data[i : i + 22].hex(" ") for i in range(0, len(data), 22)]
+    """The bytes as C++."""
+    lines = [data[i : i + 19].hex(" ") for i in range(0, len(data), 19)]
     body = "\n".join("    " + ", ".join(f"0x{byte}" for byte in line.split()) + "," for line in lines)
     return f"inline const std::vector<std::uint8_t> {name}{{\n{body}\n}};\n"
 
 
 rows = pixels()
 mixed = filtered(rows, [y * 7 // 3 % 5 for y in range(SIZE[1])])
-print("#pragma once\n// Made by make_png_vectors.py.\n\n#include <cstdint>\n#include <vector>\n")
-print(literal("vector_pixels", b"".join(rows)))
-print(literal("vector_dynamic", png(packed(mixed, 9, zlib.Z_DEFAULT_STRATEGY))))
-print(literal("vector_fixed", png(packed(mixed, 6, zlib.Z_FIXED))))
-print(literal("vector_stored", png(packed(filtered(rows, [4] * SIZE[1]), 0, zlib.Z_DEFAULT_STRATEGY))))
-print(literal("vector_huffman", png(packed(filtered(rows, [3] * SIZE[1]), 6, zlib.Z_HUFFMAN_ONLY))), end="")
+vectors = {
+    "vector_pixels": b"".join(rows),
+    "vector_dynamic": png(packed(mixed, 9, zlib.Z_DEFAULT_STRATEGY)),
+    "vector_fixed": png(packed(mixed, 6, zlib.Z_FIXED)),
+    "vector_stored": png(packed(filtered(rows, [4] * SIZE[1]), 0, zlib.Z_DEFAULT_STRATEGY)),
+    "vector_huffman": png(packed(filtered(rows, [3] * SIZE[1]), 6, zlib.Z_HUFFMAN_ONLY)),
+}
+sys.stdout.write("#pragma once\n// Made by make_png_vectors.py.\n\n#include <cstdint>\n#include <vector>\n\n")
+sys.stdout.write("\n".join(literal(name, data) for name, data in vectors.items()))

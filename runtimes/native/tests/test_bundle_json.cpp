@@ -24,15 +24,17 @@ std::string repeated(const std::string &text, int times) {
 }
 
 void check_refusals() {
-  const std::string invalid[] = {"",         "\xff{}",      "\xef\xbb\xbf{}", "{\"schema\": 1", "[1,]",        "{\"a\":1,}",
-                                 "[1] x",    "[01]",        "[+1]",           "[.5]",           "[1.]",        "[0x1]",
-                                 "[NaN]",    "[Infinity]",  "[-Infinity]",    "[nan]",          "[1e999]",     "[-1e999]",
-                                 "['a']",    "{a: 1}",      "// c\n[]",       "[\"\\x\"]",      "[\"\\ud800\"]", "[\"\\udc00\"]",
-                                 "[\"\xff\"]", "[\"\xc0\x80\"]", "[\"\xed\xa0\x80\"]", "[\"\xf4\x90\x80\x80\"]", "[\"\n\"]", "[\"\t\"]",
-                                 std::string("[\0]", 3), std::string("[]\0", 3), "\f[]", "[\"a"};
+  const std::string invalid[] = {
+      "",          "\xff{}",        "\xef\xbb\xbf{}",  "{\"schema\": 1",       "[1,]",            "{\"a\":1,}",
+      "[1] x",     "[01]",          "[+1]",            "[.5]",                 "[1.]",            "[0x1]",
+      "[NaN]",     "[Infinity]",    "[-Infinity]",     "[nan]",                "[1e999]",         "[-1e999]",
+      "['a']",     "{a: 1}",        "// c\n[]",        "[\"\\x\"]",            "[\"\\ud800\"]",   "[\"\\udc00\"]",
+      "[\"\xff\"]", "[\"\xc0\x80\"]", "[\"\xed\xa0\x80\"]", "[\"\xf4\x90\x80\x80\"]", "[\"\n\"]",  "[\"\t\"]",
+      "\f[]",      "[\"a",          "-",               "[1e]",                 std::string("[\0]", 3),
+      std::string("[]\0", 3)};
   for (const std::string &text : invalid) refused(text, "m is not valid JSON");
-  for (const char *text : {"[\"\\u0000\"]", "[\"\\r\"]", "[\"\\u001b\"]", "[\"\x7f\"]", "[\"\\u007f\"]", "[\"\xc2\x80\"]",
-                           "[\"\\u009f\"]", "{\"\\u0007\": 1}", "[\"a\\b\"]"})
+  for (const char *text : {"[\"\\u0000\"]", "[\"\\r\"]", "[\"\\u001b\"]", "[\"\x7f\"]", "[\"\\u007f\"]",
+                           "[\"\xc2\x80\"]", "[\"\\u009f\"]", "{\"\\u0007\": 1}", "[\"a\\b\"]"})
     refused(text, "has control characters");
   for (const char *text : {"[9007199254740992]", "[-9007199254740992]", "[99999999999999999999999]",
                            "[-99999999999999999999999]", "[18446744073709551615]"})
@@ -70,14 +72,16 @@ void check_values() {
   REFUSED(root.at("l").items(3), EDGEAD_ERR_BUNDLE, "must be an array of 3");
   REFUSED(root.at("l").at("x"), EDGEAD_ERR_BUNDLE, "m: l is [1, [2.5, true]], must be an object");
   REFUSED(root.at("x"), EDGEAD_ERR_BUNDLE, "m: the field 'x' is missing");
-  REFUSED(root.at("t").one_of({"b", "c"}), EDGEAD_ERR_BUNDLE, "m: t is 'a\\x09\\x0a\\xc2\\xa0\\xc3\\xa9', must be one of b, c");
+  REFUSED(root.at("t").one_of({"b", "c"}), EDGEAD_ERR_BUNDLE,
+          "m: t is 'a\\x09\\x0a\\xc2\\xa0\\xc3\\xa9', must be one of b, c");
 }
 
 void check_schemas() {
   for (const char *text : {"[]", "1", "{}", "{\"schema\": true}", "{\"schema\": 1.0}", "{\"schema\": \"1\"}",
                            "{\"schema\": 0}", "{\"schema\": null}", "{\"schema\": -1}"}) {
     const edgead::JsonValue value = parse(text);
-    REFUSED(edgead::check_schema(value, 1, "m"), EDGEAD_ERR_BUNDLE, "must be an integer from 1; this is no edgead file");
+    REFUSED(edgead::check_schema(value, 1, "m"), EDGEAD_ERR_BUNDLE,
+            "must be an integer from 1; this is no edgead file");
   }
   const edgead::JsonValue newer = parse("{\"schema\": 99}");
   REFUSED(edgead::check_schema(newer, 1, "m"), EDGEAD_ERR_BUNDLE, "m: schema 99 was made by a newer edgead; upgrade");

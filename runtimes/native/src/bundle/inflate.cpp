@@ -26,11 +26,10 @@ struct Code {
     count[0] = 0;
     int left = 1;
     std::array<std::uint16_t, MAX_BITS + 2> offset{};
-    for (int length = 1; length <= MAX_BITS; ++length) {
-      left = 2 * left - count[static_cast<std::size_t>(length)];
+    for (std::size_t length = 1; length <= MAX_BITS; ++length) {
+      left = 2 * left - count[length];
       if (left < 0) return false;
-      offset[static_cast<std::size_t>(length) + 1] =
-          static_cast<std::uint16_t>(offset[static_cast<std::size_t>(length)] + count[static_cast<std::size_t>(length)]);
+      offset[length + 1] = static_cast<std::uint16_t>(offset[length] + count[length]);
     }
     for (int i = 0; i < n; ++i)
       if (lengths[i] != 0) symbol[offset[lengths[i]]++] = static_cast<std::uint16_t>(i);
@@ -151,8 +150,9 @@ class Inflater {
                                           31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
     constexpr std::uint8_t LENGTH_BITS[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
                                               2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
-    constexpr std::uint16_t DISTANCE[30] = {1,   2,   3,   4,   5,   7,    9,    13,   17,   25,   33,   49,   65,    97,    129,
-                                            193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
+    constexpr std::uint16_t DISTANCE[30] = {1,   2,   3,   4,   5,   7,    9,    13,   17,   25,
+                                            33,  49,  65,  97,  129, 193,  257,  385,  513,  769,
+                                            1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
     for (;;) {
       const int symbol = decode(literals_);
       if (cut_) return CUT;

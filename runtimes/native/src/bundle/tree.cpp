@@ -131,8 +131,8 @@ void Tree::list_directory() {
         raise(EDGEAD_ERR_BUNDLE, "%s: %s is a link or a special file; a bundle has only files", source_.c_str(),
               in_quotes(name).c_str());
       } else if (const char *problem = name_problem(name)) {
-        raise(EDGEAD_ERR_BUNDLE, "%s: the folder %s %s; do not use this bundle", source_.c_str(), in_quotes(name).c_str(),
-              problem);
+        raise(EDGEAD_ERR_BUNDLE, "%s: the folder %s %s; do not use this bundle", source_.c_str(),
+              in_quotes(name).c_str(), problem);
       } else {
         pending.push_back(name);
       }
