@@ -43,7 +43,7 @@ def _try(engine: str, path: Path) -> Availability:
 
     _write(path, f"{engine}:fp32")
     library = None if named_library(engine) else packaged_library(engine)
-    model = NativeModel(path, engine_library=library, threads=1)
+    model = NativeModel(path, target=f"{engine}:fp32", engine_library=library, threads=1)
     try:
         return Availability(True, version=model.info.engine_version)
     finally:
@@ -125,7 +125,7 @@ def _write(path: Path, target: str) -> None:
                     held_out=(),
                     validation=(),
                     graph_parity=GraphParity(
-                        images=0, score_shift_max=0.0, score_range=0.0, map_shift_max=0.0, map_range=0.0
+                        images=1, score_shift_max=0.0, score_range=0.0, map_shift_max=0.0, map_range=0.0
                     ),
                 ),
             )
