@@ -18,7 +18,7 @@ class Progress(Protocol):
     """Where bars and messages go: the terminal (edgead.cli), or nowhere."""
 
     def task(self, name: str, total: int) -> AbstractContextManager[Task]:
-        """Open a bar of `total` steps."""
+        """Open a bar of `total` steps; 0 = nobody knows how many."""
 
     def say(self, message: str) -> None:
         """Tell the person something worth a line."""

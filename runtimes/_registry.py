@@ -7,11 +7,14 @@ from edgead.errors import InternalError, UsageError
 from edgead.runtimes._base import Availability, Runtime
 
 _PACKAGE, _SUFFIX = "edgead.runtimes", "_runtime"
+_NATIVE = "native"  # drives whole bundles with any engine: a driver (_driver.py), no runtime of one engine
 
 
 def _classes() -> dict[str, type[Runtime]]:
     found: dict[str, type[Runtime]] = {}
     for stem in stems(_PACKAGE, _SUFFIX):
+        if stem == _NATIVE:
+            continue
         member = plugin_class(load(_PACKAGE, stem, _SUFFIX, "runtime"), Runtime)
         if member.engine in found:
             raise InternalError(f"two runtimes claim the engine {member.engine!r}")

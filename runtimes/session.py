@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import time
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from edgead.errors import RuntimeMissingError
+from edgead.errors import EngineError, RuntimeMissingError, UsageError
 from edgead.imaging.frame import Frame
-from edgead.imaging.map_operator import Banded
-from edgead.imaging.postprocess import Postprocess, region_to_frame
-from edgead.imaging.preprocess import Preprocess
-from edgead.runtimes._base import Runtime
-from edgead.runtimes._registry import engines, runtime_for
+from edgead.runtimes._driver import RUNTIMES, Driver, RawScores, RuntimeName
+from edgead.runtimes._pipeline import PythonDriver
+from edgead.runtimes._registry import engines
+from edgead.runtimes.native_runtime import NativeDriver, may_open
 from edgead.types import Geometry, Prediction, Target, Thresholds
 
 if TYPE_CHECKING:
@@ -23,58 +20,29 @@ if TYPE_CHECKING:
     from edgead.bundle.reader import Bundle
 
 
-class RawScores(NamedTuple):
-    """What calibration and verification look at, in raw units.
+class Session:
+    """One opened target of a bundle. Not for concurrent use: one session per thread.
 
-    score_raw: the image score. map_max: maximum of `anomaly_map`. anomaly_map: (h, w) float32.
+    Attributes:
+        target: the engine that runs.
+        geometry: how a frame becomes the network's pixels.
     """
 
-    score_raw: float
-    map_max: float
-    anomaly_map: npt.NDArray[np.float32]
-
-
-class Pipeline:
-    """Preprocess, engine and map operator of one runtime: frame in, raw scores out. No thresholds yet."""
-
-    def __init__(self, runtime: Runtime, geometry: Geometry, postprocess: Postprocess) -> None:
-        import numpy as np
-
-        self.runtime = runtime
-        self.postprocess = postprocess
-        self._preprocess = Preprocess(geometry)
-        self._input: npt.NDArray[np.uint8] = np.empty(runtime.input_shape, np.uint8)
-
-    def pixels(self, frame: Frame) -> npt.NDArray[np.uint8]:
-        """What the network sees of `frame`: (1, H, W, 3) uint8 RGB, valid until the next call."""
-        self._preprocess(frame, out=self._input[0])
-        return self._input
-
-    def infer(self, pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], float | None]:
-        """Raw channels (K, h, w) and the graph's own score, if it has one."""
-        output = self.runtime.infer(pixels)
-        score = None if output.image_score is None else float(output.image_score[0])
-        return output.anomaly_map[0], score
-
-    def scores(self, frame: Frame) -> RawScores:
-        """Raw score and map of `frame`."""
-        raw, graph_score = self.infer(self.pixels(frame))
-        return RawScores(*self.postprocess.scores(raw, graph_score))
-
-
-class Session:
-    """One opened target of a bundle. Not for concurrent use: one session per thread."""
-
-    def __init__(
-        self, pipeline: Pipeline, thresholds: Thresholds, target: Target, geometry: Geometry
-    ) -> None:
-        self.pipeline = pipeline
-        self.thresholds = thresholds
+    def __init__(self, driver: Driver, target: Target, geometry: Geometry) -> None:
+        self._driver = driver
         self.target = target
         self.geometry = geometry
 
     @classmethod
-    def open(cls, bundle: Bundle, target: Target | str | None = None, *, threads: int = 0) -> Session:
+    def open(
+        cls,
+        bundle: Bundle,
+        target: Target | str | None = None,
+        *,
+        threads: int = 0,
+        runtime: RuntimeName | None = None,
+        self_test: bool = True,
+    ) -> Session:
         """Open one target of `bundle`.
 
         Args:
@@ -82,20 +50,48 @@ class Session:
             target: which engine; an explicit one never falls back. None = the bundle's first target whose
                 engine is installed here; `Session.target` says which it was.
             threads: compute threads of the engine, 0 = the engine's own choice.
+            runtime: who drives it. ``native``: libedgead, frame to decision in one call. ``python``: the
+                engine's own package. Both give the same results, and an explicit one never falls back. None =
+                native where libedgead can open this engine; `Session.runtime` says which it was.
+            self_test: ``native`` runs the golden images first, and refuses an engine that gives other values
+                here; False leaves that out, for who looks at the figures themselves.
 
         Raises:
-            UsageError: the bundle has no such target.
+            UsageError: the bundle has no such target, or there is no such runtime.
             RuntimeMissingError: the target's engine, or with None every engine, is missing here.
-            EngineError: the engine refuses the work on this machine.
+            EngineError: the engine refuses the work on this machine, or failed its self-test.
         """
-        entry = bundle.entry(str(target) if target is not None else first_available(bundle))
-        chosen = Target.parse(entry.target)
-        runtime = runtime_for(chosen.engine)
-        runtime.open(bundle.path(entry.main_file), chosen, threads=threads)
-        manifest = bundle.manifest
-        h, w = (Banded(*matrix) for matrix in bundle.operator())
-        pipeline = Pipeline(runtime, manifest.geometry, Postprocess(manifest.post, (h, w)))
-        return cls(pipeline, bundle.thresholds(entry.target), chosen, manifest.geometry)
+        if runtime is not None and runtime not in RUNTIMES:
+            raise UsageError(f"unknown runtime {runtime!r}; there is {', '.join(RUNTIMES)}")
+        name = bundle.entry(str(target)).target if target is not None else first_available(bundle, runtime)
+        chosen = Target.parse(name)
+        driver: Driver
+        if runtime == "python":
+            driver = PythonDriver.open(bundle, chosen, threads=threads)
+        else:
+            try:
+                driver = NativeDriver(bundle, chosen, threads=threads, self_test=self_test)
+            except EngineError:
+                raise
+            except RuntimeMissingError:
+                if runtime == "native":
+                    raise
+                driver = PythonDriver.open(bundle, chosen, threads=threads)
+        return cls(driver, chosen, bundle.manifest.geometry)
+
+    @property
+    def runtime(self) -> RuntimeName:
+        """Who drives the engine."""
+        return self._driver.name
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The limits that decide. They may be set; nothing is written to disk."""
+        return self._driver.thresholds
+
+    @thresholds.setter
+    def thresholds(self, values: Thresholds) -> None:
+        self._driver.thresholds = values
 
     def predict(self, frame: Frame) -> Prediction:
         """Judge one frame.
@@ -104,39 +100,28 @@ class Session:
             ImageError: the frame does not fit the bundle's geometry (an ROI outside it, for instance).
             EngineError: the engine failed.
         """
-        start = time.perf_counter_ns()
-        pixels = self.pipeline.pixels(frame)
-        preprocessed = time.perf_counter_ns()
-        raw, graph_score = self.pipeline.infer(pixels)
-        inferred = time.perf_counter_ns()
-        post = self.pipeline.postprocess(raw, self.thresholds, graph_score)
-        regions = tuple(
-            region_to_frame(region, post.anomaly_map.shape, self.geometry, (frame.height, frame.width))
-            for region in post.regions
-        )
-        done = time.perf_counter_ns()
-        score_raw = post.score_raw
-        finite = math.isfinite(score_raw)
-        return Prediction(
-            score_raw=score_raw,
-            score=self.thresholds.normalise(score_raw) if finite else math.nan,
-            # a NaN never reads as OK
-            decision="ERROR" if not finite else "NG" if score_raw >= self.thresholds.image else "OK",
-            regions=regions,
-            anomaly_map=post.anomaly_map,
-            heatmap=post.heatmap,
-            mask=post.mask,
-            target=str(self.target),
-            timings_ms={
-                "preprocess": (preprocessed - start) / 1e6,
-                "engine": (inferred - preprocessed) / 1e6,
-                "post": (done - inferred) / 1e6,
-            },
-        )
+        return self._driver.predict(frame)
+
+    def scores(self, frame: Frame) -> RawScores:
+        """Raw score, maximum and map of one frame, for who chooses thresholds.
+
+        Raises:
+            As `predict`.
+        """
+        return self._driver.scores(frame)
+
+    def scores_of(self, pixels: npt.NDArray[np.uint8]) -> RawScores:
+        """The same of what the network sees: (1, H, W, 3) uint8 RGB of its input size.
+
+        Raises:
+            InternalError: an array of another shape or type.
+            EngineError: the engine failed.
+        """
+        return self._driver.scores_of(pixels)
 
     def close(self) -> None:
         """Free the engine."""
-        self.pipeline.runtime.close()
+        self._driver.close()
 
     def __enter__(self) -> Session:
         return self
@@ -147,17 +132,21 @@ class Session:
         self.close()
 
 
-def first_available(bundle: Bundle) -> str:
-    """The bundle's first target whose engine can run here.
+def first_available(bundle: Bundle, runtime: RuntimeName | None = None) -> str:
+    """The bundle's first target whose engine is here, for `runtime` or (None) for either.
 
     Raises:
-        RuntimeMissingError: none can; the message says why for each.
+        RuntimeMissingError: none is; the message says why for each.
     """
-    here = engines()
+    here = {} if runtime == "native" else engines()
     reasons = []
     for target in bundle.targets:
-        availability = here.get(Target.parse(target).engine)
+        engine = Target.parse(target).engine
+        availability = here.get(engine)
         if availability is not None and availability.available:
             return target
-        reasons.append(f"{target}: {availability.why if availability else 'this edgead has no such runtime'}")
+        if runtime != "python" and may_open(engine):
+            return target
+        why = availability.why if availability is not None else "libedgead finds no library of it here"
+        reasons.append(f"{target}: {why}")
     raise RuntimeMissingError("no target of this bundle can run here: " + "; ".join(reasons))

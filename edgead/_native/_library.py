@@ -7,7 +7,15 @@ import functools
 import os
 from pathlib import Path
 
-from edgead.errors import EdgeadError, ImageError, InternalError, RuntimeMissingError, UsageError
+from edgead.errors import (
+    BundleError,
+    EdgeadError,
+    EngineError,
+    ImageError,
+    InternalError,
+    RuntimeMissingError,
+    UsageError,
+)
 
 ABI_VERSION = 1
 ALL_CPU_FEATURES = 2**64 - 1
@@ -20,6 +28,12 @@ _ERRORS: dict[int, type[Exception]] = {
     4: RuntimeMissingError,
     5: RuntimeMissingError,
     6: InternalError,
+    7: UsageError,
+    8: BundleError,
+    9: RuntimeMissingError,
+    10: EngineError,
+    11: EngineError,
+    12: InternalError,
 }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from edgead._native._library import ALL_CPU_FEATURES, check, error_buffer, library
+from edgead._native.image import address
 from edgead.errors import UsageError
 from edgead.types import Region
 
@@ -24,7 +25,9 @@ _FLOATS = ctypes.POINTER(ctypes.c_float)
 _BYTES = ctypes.POINTER(ctypes.c_uint8)
 
 
-class _Banded(ctypes.Structure):
+class BandedStruct(ctypes.Structure):
+    """`edgead_banded`."""
+
     _fields_ = (
         ("rows", ctypes.c_uint32),
         ("cols", ctypes.c_uint32),
@@ -43,15 +46,17 @@ class _Options(ctypes.Structure):
         ("alpha", _FLOATS),
         ("gamma", ctypes.c_float),
         ("gamma_stage", ctypes.c_uint32),
-        ("operator_h", _Banded),
-        ("operator_w", _Banded),
+        ("operator_h", BandedStruct),
+        ("operator_w", BandedStruct),
         ("score_rule", ctypes.c_uint32),
         ("top_k", ctypes.c_uint32),
         ("cpu_mask", ctypes.c_uint64),
     )
 
 
-class _Region(ctypes.Structure):
+class RegionStruct(ctypes.Structure):
+    """`edgead_region`."""
+
     _fields_ = (
         ("x", ctypes.c_uint32),
         ("y", ctypes.c_uint32),
@@ -83,7 +88,7 @@ class _Result(ctypes.Structure):
         ("mask_capacity", ctypes.c_size_t),
         ("heatmap", ctypes.c_void_p),
         ("heatmap_capacity", ctypes.c_size_t),
-        ("regions", ctypes.POINTER(_Region)),
+        ("regions", ctypes.POINTER(RegionStruct)),
         ("regions_count", ctypes.c_uint32),
         ("regions_total", ctypes.c_uint32),
         ("score_raw", ctypes.c_float),
@@ -157,7 +162,7 @@ def _functions() -> ctypes.CDLL:
     return lib
 
 
-def _banded(matrix: BandedMatrix) -> tuple[_Banded, object]:
+def _banded(matrix: BandedMatrix) -> tuple[BandedStruct, object]:
     """The C struct, and the arrays that it points into (to be kept until create returns)."""
     import numpy as np
 
@@ -168,7 +173,7 @@ def _banded(matrix: BandedMatrix) -> tuple[_Banded, object]:
             f"banded matrix {matrix.rows}×{matrix.cols}, band {matrix.band}: "
             f"{start.size} starts and {weights.size} weights"
         )
-    struct = _Banded(
+    struct = BandedStruct(
         matrix.rows,
         matrix.cols,
         matrix.band,
@@ -246,7 +251,7 @@ class Postprocessor:
         self._message = message
         self._params = _Params(struct_size=ctypes.sizeof(_Params))
         self._result = _Result(struct_size=ctypes.sizeof(_Result))
-        self._regions: ctypes.Array[_Region] = (_Region * 0)()
+        self._regions: ctypes.Array[RegionStruct] = (RegionStruct * 0)()
 
     @property
     def map_shape(self) -> tuple[int, int]:
@@ -293,13 +298,15 @@ class Postprocessor:
         result.mask, result.mask_capacity = _pointer(mask, "uint8")
         result.heatmap, result.heatmap_capacity = _pointer(heatmap, "uint8")
         if max_regions is not None and len(self._regions) != max(1, max_regions):
-            self._regions = (_Region * max(1, max_regions))()
-        result.regions = None if max_regions is None else ctypes.cast(self._regions, ctypes.POINTER(_Region))
+            self._regions = (RegionStruct * max(1, max_regions))()
+        result.regions = (
+            None if max_regions is None else ctypes.cast(self._regions, ctypes.POINTER(RegionStruct))
+        )
         result.regions_capacity = max_regions or 0
-        address, count = _pointer(raw, "float32")
+        values, count = _pointer(raw, "float32")
         status = self._lib.edgead_postprocessor_run(
             self._handle,
-            address,
+            values,
             count,
             ctypes.byref(params),
             ctypes.byref(result),
@@ -322,5 +329,4 @@ def _pointer(array: npt.NDArray[np.generic] | None, dtype: str) -> tuple[int | N
         return None, 0
     if array.dtype != dtype or not array.flags.c_contiguous:
         raise UsageError(f"post kernel: an array of {array.dtype}, C-contiguous {dtype} is needed")
-    address: int = array.__array_interface__["data"][0]  # array.ctypes.data takes three times as long
-    return address, array.size
+    return address(array), array.size

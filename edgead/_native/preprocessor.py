@@ -8,39 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgead._native._library import ALL_CPU_FEATURES, check, error_buffer, library
-from edgead.errors import ImageError, UsageError
+from edgead._native.image import address, frame_layout, image_view
+from edgead.errors import UsageError
 from edgead.types import PIXEL_FORMATS, Resampler
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    from edgead._native.image import Pixels
 
 _RESAMPLERS: dict[Resampler, int] = {"pillow_bilinear": 1, "opencv_linear": 2}
-
-# Channels and dtype of a frame's array.
-_LAYOUTS: dict[str, tuple[int, type[np.generic]]] = {
-    name: (
-        3 if name in ("RGB8", "BGR8") else 4 if name in ("RGBA8", "BGRA8") else 1,
-        np.uint16 if name in ("MONO10", "MONO12", "MONO16") else np.uint8,
-    )
-    for name in PIXEL_FORMATS
-}
-
-
-class _Image(ctypes.Structure):
-    _fields_ = (
-        ("struct_size", ctypes.c_uint32),
-        ("pixel_format", ctypes.c_uint32),
-        ("data", ctypes.c_void_p),
-        ("width", ctypes.c_uint32),
-        ("height", ctypes.c_uint32),
-        ("row_stride_bytes", ctypes.c_size_t),
-        ("roi_x", ctypes.c_uint32),
-        ("roi_y", ctypes.c_uint32),
-        ("roi_width", ctypes.c_uint32),
-        ("roi_height", ctypes.c_uint32),
-    )
 
 
 class _Options(ctypes.Structure):
@@ -58,20 +35,6 @@ class _Options(ctypes.Structure):
         ("window_height", ctypes.c_uint32),
         ("cpu_mask", ctypes.c_uint64),
     )
-
-
-def frame_layout(pixel_format: str) -> tuple[int, type[np.generic]]:
-    """(channels, dtype) of the array that holds a frame of `pixel_format`.
-
-    Raises:
-        ImageError: the format is none of `PIXEL_FORMATS`.
-    """
-    try:
-        return _LAYOUTS[pixel_format]
-    except KeyError:
-        raise ImageError(
-            f"pixel format {pixel_format!r} is unknown; choose one of {', '.join(PIXEL_FORMATS)}"
-        ) from None
 
 
 class Preprocessor:
@@ -101,18 +64,18 @@ class Preprocessor:
         cpu_mask: int = ALL_CPU_FEATURES,
     ) -> None:
         self._handle = ctypes.c_void_p()
-        self._channels, self._dtype = frame_layout(pixel_format)
+        frame_layout(pixel_format)
+        self._format = pixel_format
         top, left, height, width = window if window is not None else (0, 0, *resize)
         numbers = (*source, *resize, top, left, height, width)
         if min(numbers) < 0 or max(numbers) >= 2**32:
             raise UsageError(f"source {source}, resize {resize} or window {window} is out of range")
-        self._pixel_format = PIXEL_FORMATS[pixel_format]
         self._shape = (height, width, 3)
         self._library = library()
         options = _Options(
             ctypes.sizeof(_Options),
             _RESAMPLERS[resampler],
-            self._pixel_format,
+            PIXEL_FORMATS[pixel_format],
             source[1],
             source[0],
             resize[1],
@@ -165,7 +128,7 @@ class Preprocessor:
             ImageError: the frame or ROI does not fit what the preprocessor was made for.
             UsageError: `out` has another shape or type.
         """
-        image, pixels = self._image(frame, roi)
+        image, pixels = image_view(frame, self._format, roi)
         if out is None:
             out = np.empty(self._shape, np.uint8)
         elif out.shape != self._shape or out.dtype != np.uint8 or not out.flags.writeable:
@@ -178,31 +141,11 @@ class Preprocessor:
         capacity = (height - 1) * stride + 3 * width
         message = error_buffer()
         status = self._run(
-            self._handle, ctypes.byref(image), out.ctypes.data, stride, capacity, message, len(message)
+            self._handle, ctypes.byref(image), address(out), stride, capacity, message, len(message)
         )
         check(status, message)
         del pixels  # lives until here: `image` points into it
         return out
-
-    def _image(self, frame: Pixels, roi: tuple[int, int, int, int] | None) -> tuple[_Image, Pixels]:
-        wanted = (self._channels,) if self._channels > 1 else ()
-        if frame.dtype != self._dtype or frame.shape[2:] != wanted or frame.ndim < 2:
-            raise ImageError(
-                f"the frame is {frame.dtype} {frame.shape}; this pixel format needs "
-                f"{np.dtype(self._dtype).name} (height, width{''.join(f', {c}' for c in wanted)})"
-            )
-        if roi is not None and (min(roi) < 0 or max(roi) >= 2**32 or min(roi[2:]) < 1):
-            raise ImageError(f"ROI {roi} is not (x, y, width, height) in pixels")
-        item = frame.itemsize
-        packed = (item * self._channels, item)[: frame.ndim - 1]
-        height, width = frame.shape[:2]
-        if frame.strides[1:] != packed or (height > 1 and frame.strides[0] < width * packed[0]):
-            frame = frame.copy(order="C")
-        stride = frame.strides[0] if height > 1 else width * packed[0]
-        image = _Image(ctypes.sizeof(_Image), self._pixel_format, frame.ctypes.data, width, height, stride)
-        if roi is not None:
-            image.roi_x, image.roi_y, image.roi_width, image.roi_height = roi
-        return image, frame
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) and hasattr(self, "_destroy"):

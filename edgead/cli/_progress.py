@@ -35,7 +35,7 @@ class _LineTask:
         self._name, self._total, self._done = name, total, 0
         self._status: dict[str, object] = {}
         self._started = self._last = time.monotonic()
-        _output.say(f"{name}: {total} to do")
+        _output.say(f"{name}: {total} to do" if total else f"{name}: started")
 
     def advance(self, steps: int = 1, **status: object) -> None:
         self._done += steps
@@ -46,11 +46,10 @@ class _LineTask:
             self._line(now)
 
     def _line(self, now: float) -> None:
-        share = f" ({100 * self._done / self._total:.0f} %)" if self._total else ""
+        of = f"/{self._total} ({100 * self._done / self._total:.0f} %)" if self._total else " done"
         status = _status_text(self._status)
         _output.say(
-            f"{self._name}: {self._done}/{self._total}{share}, {now - self._started:.0f} s"
-            + (f", {status}" if status else "")
+            f"{self._name}: {self._done}{of}, {now - self._started:.0f} s" + (f", {status}" if status else "")
         )
 
     def close(self) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgead.cli._runtime import RuntimeOption
+
 if TYPE_CHECKING:
     from edgead.benchmarks.report import BenchReport
 
@@ -45,6 +47,7 @@ def command(
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after this long at the latest.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="Compute threads; 0 = the engine's choice.")] = 0,
+    runtime: RuntimeOption = None,
     bit_depth: Annotated[
         int | None, typer.Option(help="Significant bits of 16-bit files: 10, 12 or 16.")
     ] = None,
@@ -77,6 +80,7 @@ def command(
         queries=queries,
         seconds=seconds,
         threads=threads,
+        runtime=runtime.value if runtime is not None else None,
         bit_depth=bit_depth,
         progress=RichProgress(),
     )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgead.cli._runtime import RuntimeOption
+
 if TYPE_CHECKING:
     from edgead.workflows.inspection import Inspection, SelfTestHere
     from edgead.workflows.threshold import Limits
@@ -20,6 +22,7 @@ def command(
     target: Annotated[
         str | None, typer.Option(help="Whose engine to test. Default: every one that can run here.")
     ] = None,
+    runtime: RuntimeOption = None,
     files: Annotated[bool, typer.Option("--files", help="List every file with its hash, too.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the manifest and all findings as JSON.")
@@ -35,7 +38,10 @@ def command(
     from edgead.workflows.inspection import inspect
 
     found = inspect(
-        bundle, target=Target.parse(target) if target is not None else None, run_self_test=self_test
+        bundle,
+        target=Target.parse(target) if target is not None else None,
+        runtime=runtime.value if runtime is not None else None,
+        run_self_test=self_test,
     )
     data = found.manifest | {
         "digest": found.digest,

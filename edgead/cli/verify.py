@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgead.cli._runtime import RuntimeOption
+
 if TYPE_CHECKING:
     from edgead.workflows.verify import VerifyReport
 
@@ -30,6 +32,7 @@ def command(
         int | None, typer.Option(metavar="BITS", help="Bits that 16-bit files really use: 10, 12 or 16.")
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Compute threads; 0 = the engine's choice.")] = 0,
+    runtime: RuntimeOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -53,6 +56,7 @@ def command(
         min_auroc=min_auroc,
         bit_depth=bit_depth,
         threads=threads,
+        runtime=runtime.value if runtime is not None else None,
         progress=RichProgress(quiet=quiet),
     )
     emit(report.to_json(), as_json=as_json, human=lambda: _text(report))
@@ -107,5 +111,6 @@ def _text(report: VerifyReport) -> str:
     if report.without_mask:
         lines.append(f"{report.without_mask} defective images without a mask are left out of pixel metrics")
     for name, verdict in report.targets.items():
+        lines.append(f"{name} driven by {verdict.runtime}")
         lines += [f"flipped by {name}: {path}" for path in verdict.flipped[:5]]
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgead._native.preprocessor import frame_layout
+from edgead._native.image import frame_layout
 from edgead.errors import ImageError, UsageError
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgead.imaging.postprocess import Postprocess
 from edgead.progress import Progress
-from edgead.runtimes._base import Runtime
+from edgead.runtimes._driver import Scorer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +29,7 @@ class Side:
 
 
 def score_side(
-    runtime: Runtime,
-    postprocess: Postprocess,
+    scorer: Scorer,
     pixels: npt.NDArray[np.uint8],
     *,
     progress: Progress,
@@ -44,11 +42,7 @@ def score_side(
     maps: npt.NDArray[np.float32] | None = None
     with progress.task(name, len(pixels)) as task:
         for index in range(len(pixels)):
-            output = runtime.infer(pixels[index : index + 1])
-            graph_score = None if output.image_score is None else float(output.image_score[0])
-            scores[index], map_max[index], anomaly_map = postprocess.scores(
-                output.anomaly_map[0], graph_score
-            )
+            scores[index], map_max[index], anomaly_map = scorer.scores_of(pixels[index : index + 1])
             if maps is None:
                 maps = np.empty((len(pixels), *anomaly_map.shape), np.float32)
             maps[index] = anomaly_map

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgead.benchmarks.report import BenchReport
     from edgead.benchmarks.scenarios import Limits
     from edgead.imaging.frame import Frame
+    from edgead.runtimes._driver import RuntimeName
 
 SCENARIOS = ("single-stream", "paced")
 QUERIES = 1_000  # carries a p99 with up to two queries over the limit
@@ -33,6 +34,7 @@ def bench(
     queries: int | None = None,
     seconds: float | None = None,
     threads: int = 0,
+    runtime: RuntimeName | None = None,
     bit_depth: int | None = None,
     progress: Progress | None = None,
 ) -> BenchReport:
@@ -52,6 +54,7 @@ def bench(
         queries: how many to measure; None = 1,000, or what 60 s allow.
         seconds: stop after this long even if there were fewer.
         threads: compute threads, 0 = the engine's own choice.
+        runtime: who drives the engine, as for `Session.open`.
         bit_depth: significant bits of 16-bit files: 10, 12 or 16.
         progress: where to show progress.
 
@@ -84,11 +87,14 @@ def bench(
     Histogram()  # a missing package is told before the work, not after it
     files = _find(images, limits.min_queries)
     where = environment.record()
-    with open_bundle(bundle) as opened, Session.open(opened, target, threads=threads) as session:
+    with (
+        open_bundle(bundle) as opened,
+        Session.open(opened, target, threads=threads, runtime=runtime) as session,
+    ):
         if target is None:
-            progress.say(f"measuring {session.target}")
+            progress.say(f"measuring {session.target} ({session.runtime})")
         frames, skipped = _frames(files, session.geometry, bit_depth, progress)
-        sut = PredictorSut(session, name=str(session.target), runtime="python")
+        sut = PredictorSut(session, name=str(session.target), runtime=session.runtime)
         library = SampleLibrary(frames)
         if scenario == "paced" and fps is not None:
             run = scenarios.paced(sut, library, fps=fps, limits=limits, progress=progress)

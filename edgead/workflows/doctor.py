@@ -14,7 +14,7 @@ from edgead.errors import EdgeadError
 
 
 class RuntimeState(TypedDict):
-    """One engine: `why` says what is missing and what to type."""
+    """One runtime: `why` says what is missing and what to type; of ``native`` also what it can open."""
 
     available: bool
     why: str
@@ -77,7 +77,7 @@ def _runtimes() -> dict[str, RuntimeState]:
     from edgead.runtimes._registry import engines
 
     states: dict[str, RuntimeState] = {
-        "native": _missing("not in this version: Python drives the engines, libedgead does the pixels"),
+        "native": _native(),
         "openvino": _missing("not in this version"),
         "onnxruntime": _missing("not in this version"),
         "tensorrt": _missing("not in this version: use openvino or onnxruntime"),
@@ -86,6 +86,21 @@ def _runtimes() -> dict[str, RuntimeState]:
         if name != "null":  # it measures the harness and runs no graph
             states[name] = {"available": found.available, "why": found.why, "version": found.version}
     return states | {"torch": _torch()}
+
+
+def _native() -> RuntimeState:
+    """The driver in libedgead: its kernels, and each engine that it can or cannot open, with the reason."""
+    from edgead.runtimes._probe import native_engines
+
+    library = _library()
+    if not library["loaded"]:
+        return _missing(library["why"])
+    found = native_engines()
+    opened = [f"{name} {state.version}".strip() for name, state in found.items() if state.available]
+    told = [f"opens {', '.join(opened)}"] if opened else ["opens no engine here"]
+    told.append(f"{library['kernels']} kernels")
+    told += [f"not {name} ({state.why})" for name, state in found.items() if not state.available]
+    return {"available": bool(opened), "why": "; ".join(told), "version": library["version"]}
 
 
 def _missing(why: str) -> RuntimeState:

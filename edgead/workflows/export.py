@@ -26,6 +26,7 @@ from edgead.imaging.postprocess import Postprocess
 from edgead.metrics.parity import Parity, compare_scores
 from edgead.progress import Progress, Silent
 from edgead.runtimes._base import Runtime
+from edgead.runtimes._pipeline import EngineScorer
 from edgead.runtimes._registry import engines, runtime_for
 from edgead.types import Target, Thresholds
 from edgead.workflows import _export_bundle as parts
@@ -149,9 +150,8 @@ def export(
 
         def score(runtime: Runtime, path: Path, target: Target) -> Side:
             with runtime.open(path, target, threads=threads) as opened:
-                side = score_side(
-                    opened, postprocess, evidence.pixels, progress=show, name=f"scoring {target}"
-                )
+                scorer = EngineScorer(opened, postprocess)
+                side = score_side(scorer, evidence.pixels, progress=show, name=f"scoring {target}")
             _check_finite(side, target)
             return side
 

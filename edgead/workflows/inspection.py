@@ -11,6 +11,7 @@ from edgead.types import Target
 
 if TYPE_CHECKING:
     from edgead.bundle.reader import Bundle
+    from edgead.runtimes._driver import RuntimeName
     from edgead.workflows.self_test import TargetSelfTest
     from edgead.workflows.threshold import Limits
 
@@ -51,12 +52,19 @@ class Inspection:
     self_test: SelfTestHere | None
 
 
-def inspect(bundle: Path, *, target: Target | None = None, run_self_test: bool = True) -> Inspection:
+def inspect(
+    bundle: Path,
+    *,
+    target: Target | None = None,
+    runtime: RuntimeName | None = None,
+    run_self_test: bool = True,
+) -> Inspection:
     """Verify every byte of a bundle, describe it, and run its golden images.
 
     Args:
         bundle: a bundle's directory or zip.
         target: whose engine to test; None = every one that can run here. One that is named and missing fails.
+        runtime: who drives the engines, as for `Session.open`.
         run_self_test: False only reads.
 
     Raises:
@@ -76,24 +84,24 @@ def inspect(bundle: Path, *, target: Target | None = None, run_self_test: bool =
             form="directory" if bundle.is_dir() else "zip",
             files={name: (opened.sizes[name], digest) for name, digest in hashes.items()},
             limits=tuple(limits_of(opened, name) for name in opened.targets),
-            self_test=_self_test(opened, target) if run_self_test else None,
+            self_test=_self_test(opened, target, runtime) if run_self_test else None,
         )
 
 
-def _self_test(bundle: Bundle, target: Target | None) -> SelfTestHere:
+def _self_test(bundle: Bundle, target: Target | None, runtime: RuntimeName | None) -> SelfTestHere:
     from edgead.runtimes._registry import engines
     from edgead.workflows.self_test import self_test
 
     tested: dict[str, TargetSelfTest] = {}
     not_run: dict[str, str] = {}
     if target is not None:
-        tested = self_test(bundle, str(target)).targets
+        tested = self_test(bundle, str(target), runtime=runtime).targets
     else:
         here = engines()
         for name in bundle.targets:
             engine = here.get(Target.parse(name).engine)
             if engine is not None and engine.available:
-                tested |= self_test(bundle, name).targets
+                tested |= self_test(bundle, name, runtime=runtime).targets
             else:
                 not_run[name] = engine.why if engine is not None else "this edgead has no such runtime"
     passed = bool(tested) and all(result.passed for result in tested.values())

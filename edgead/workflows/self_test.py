@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edgead.bundle.reader import Bundle
+    from edgead.runtimes._driver import RuntimeName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,32 +48,33 @@ class SelfTest:
     targets: dict[str, TargetSelfTest]
 
 
-def self_test(bundle: Bundle, target: str | None = None, *, threads: int = 0) -> SelfTest:
+def self_test(
+    bundle: Bundle, target: str | None = None, *, threads: int = 0, runtime: RuntimeName | None = None
+) -> SelfTest:
     """Run the golden images through one target, or with None through all of them.
 
-    The images are what the network sees, so they go to the engine as they are.
+    The images are what the network sees, so they go to the engine as they are. `runtime` says who drives it,
+    as for `Session.open`.
 
     Raises:
         UsageError: the bundle has no such target.
     """
     names = bundle.targets if target is None else (bundle.entry(target).target,)
-    results = {name: _test(bundle, name, threads) for name in names}
+    results = {name: _test(bundle, name, threads, runtime) for name in names}
     return SelfTest(all(result.passed for result in results.values()), results)
 
 
-def _test(bundle: Bundle, target: str, threads: int) -> TargetSelfTest:
+def _test(bundle: Bundle, target: str, threads: int, runtime: RuntimeName | None) -> TargetSelfTest:
     import numpy as np
 
     entry = bundle.entry(target)
     score_shift = map_shift = 0.0
     try:
-        with Session.open(bundle, target, threads=threads) as session:
-            pipeline = session.pipeline
+        with Session.open(bundle, target, threads=threads, runtime=runtime, self_test=False) as session:
+            shape = (1, *session.geometry.input_size, 3)
             for image in bundle.golden:
                 expected = next(value for value in image.expected if value.target == target)
-                rgb = _network_input(bundle, image.file, pipeline.runtime.input_shape)
-                raw, graph_score = pipeline.infer(rgb)
-                score, _, anomaly_map = pipeline.postprocess.scores(raw, graph_score)
+                score, _, anomaly_map = session.scores_of(_network_input(bundle, image.file, shape))
                 shift = np.abs(anomaly_map - bundle.golden_map(expected)).max()
                 # NaN is a shift without bound
                 score_shift = max(score_shift, np.nan_to_num(abs(score - expected.score_raw), nan=np.inf))

@@ -151,7 +151,7 @@ def set_from_good(
         with Session.open(opened, Target.parse(name), threads=threads) as session:
 
             def score(path: Path) -> tuple[float, float]:
-                raw = session.pipeline.scores(read_image(path, bit_depth=bit_depth))
+                raw = session.scores(read_image(path, bit_depth=bit_depth))
                 return raw.score_raw, raw.map_max
 
             good = map_statistics.collect(fresh, score, progress=progress)

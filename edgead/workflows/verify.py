@@ -20,7 +20,10 @@ from edgead.metrics.f1 import Operating, operating_point
 from edgead.metrics.parity import Parity, compare_scores
 from edgead.progress import Progress, Silent
 from edgead.runtimes._base import Runtime
+from edgead.runtimes._driver import RuntimeName
+from edgead.runtimes._pipeline import EngineScorer
 from edgead.runtimes._registry import runtime_for
+from edgead.runtimes.session import Session
 from edgead.types import Target, Thresholds
 from edgead.workflows._gates import auroc_failures, decisions, parity_failures
 from edgead.workflows._images import LoadedImages, Skipped, hash_readable, load_pixels
@@ -50,8 +53,17 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class TargetVerdict:
-    """One target beside the reference; `flipped` names the images on which their decisions differ."""
+    """One target beside the reference.
 
+    Attributes:
+        runtime: who drove the target's engine: native or python.
+        accuracy: what it makes of the images.
+        parity: its scores beside the reference's.
+        flipped: the images on which their decisions differ.
+        failures: what is over a limit.
+    """
+
+    runtime: RuntimeName
     accuracy: Accuracy
     parity: Parity
     flipped: tuple[Path, ...]
@@ -101,6 +113,7 @@ class VerifyReport:
             "targets": {
                 name: {
                     "passed": verdict.passed,
+                    "runtime": verdict.runtime,
                     **_accuracy_json(verdict.accuracy),
                     **verdict.parity.to_json(),
                     "flipped": [str(path) for path in verdict.flipped],
@@ -131,6 +144,7 @@ def verify(
     min_auroc: float | None = None,
     bit_depth: int | None = None,
     threads: int = 0,
+    runtime: RuntimeName | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Judge the targets of a bundle on ``data/test``, none of whose images the bundle has seen.
@@ -144,6 +158,7 @@ def verify(
         min_auroc: image AUROC that every target must reach, beside the gate relative to the reference.
         bit_depth: of 16-bit files (10, 12 or 16).
         threads: compute threads of the engines, 0 = their own choice.
+        runtime: who drives the targets, as for `Session.open`; the reference is always Python's.
         progress: where to report; None = nowhere.
 
     Raises:
@@ -167,24 +182,23 @@ def verify(
         matrix_h, matrix_w = (Banded(*matrix) for matrix in opened.operator())
         postprocess = Postprocess(manifest.post, (matrix_h, matrix_w))
 
-        def score(runtime: Runtime, path: Path, target: Target) -> Side:
-            with runtime.open(path, target, threads=threads) as ready:
-                return score_side(ready, postprocess, loaded.pixels, progress=show, name=f"scoring {target}")
+        def refer(engine: Runtime, path: Path, target: Target) -> Side:
+            with engine.open(path, target, threads=threads) as ready:
+                scorer = EngineScorer(ready, postprocess)
+                return score_side(scorer, loaded.pixels, progress=show, name=f"scoring {target}")
 
         if model is None:
             target = Target("onnxruntime", "fp32")
-            reference = score(runtime_for("onnxruntime"), opened.path(manifest.graph.file), target)
+            reference = refer(runtime_for("onnxruntime"), opened.path(manifest.graph.file), target)
         else:
-            reference = score(_torch(opened, model), model, Target("torch", "fp32"))
+            reference = refer(_torch(opened, model), model, Target("torch", "fp32"))
         before = truth.accuracy(reference, manifest.reference)
         verdicts = {}
         for name in names:
-            entry = opened.entry(name)
-            target = Target.parse(name)
-            side = score(runtime_for(target.engine), opened.path(entry.main_file), target)
-            verdicts[name] = _judge(
-                truth, reference, manifest.reference, before, side, opened.thresholds(name), target, min_auroc
-            )
+            # the gate below says more than a self-test would
+            with Session.open(opened, name, threads=threads, runtime=runtime, self_test=False) as session:
+                side = score_side(session, loaded.pixels, progress=show, name=f"scoring {name}")
+            verdicts[name] = _judge(truth, reference, manifest.reference, before, side, session, min_auroc)
     good = sum(not item.label for item in loaded.items)
     return VerifyReport(
         "onnx" if model is None else "torch",
@@ -203,10 +217,10 @@ def _judge(
     reference_limits: Thresholds,
     before: Accuracy,
     side: Side,
-    limits: Thresholds,
-    target: Target,
+    session: Session,
     min_auroc: float | None,
 ) -> TargetVerdict:
+    limits, target = session.thresholds, session.target
     parity = compare_scores(
         reference.scores,
         side.scores,
@@ -218,9 +232,8 @@ def _judge(
         *parity_failures(parity, target.precision),
         *auroc_failures(before.image_auroc, accuracy.image_auroc, target.precision, min_auroc),
     )
-    return TargetVerdict(
-        accuracy, parity, tuple(truth.items[index].path for index in parity.flipped), failures
-    )
+    flipped = tuple(truth.items[index].path for index in parity.flipped)
+    return TargetVerdict(session.runtime, accuracy, parity, flipped, failures)
 
 
 def _refuse_known(bundle: Bundle, items: Sequence[ImageItem], hashes: Sequence[str]) -> None:

@@ -206,7 +206,12 @@ def test_a_score_that_is_no_number_is_an_error_not_ok(
     )
     maker.graph = model.SerializeToString
     maker.build(tmp_path / "nan.edgead")
-    result = edgead("run", tmp_path / "nan.edgead", grey("a.png", 40), "-o", tmp_path / "out")
+    image = grey("a.png", 40)
+    result = edgead("run", tmp_path / "nan.edgead", image, "-o", tmp_path / "out")
+    assert result.exit_code == 7
+    assert "does not give on this machine what it gave at export" in result.stderr
+    assert not (tmp_path / "out").exists(), "libedgead's self-test comes first"
+    result = edgead("run", tmp_path / "nan.edgead", image, "-o", tmp_path / "out", "--runtime", "python")
     assert result.exit_code == 7
     assert "failed on 1 of 1 images" in result.stderr
     line = _lines(tmp_path / "out")[0]

@@ -13,7 +13,12 @@ SUITES = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
 
 
 @pytest.mark.parametrize(
-    "command", [("harness_overhead.py", "--queries", "2000"), ("startup.py", "--runs", "1")]
+    "command",
+    [
+        ("harness_overhead.py", "--queries", "2000"),
+        ("native_runtime.py", "--rounds", "1"),
+        ("startup.py", "--runs", "1"),
+    ],
 )
 def test_a_suite_prints_its_figures_as_json(command: tuple[str, ...]) -> None:
     script, *options = command

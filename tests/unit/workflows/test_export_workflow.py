@@ -87,10 +87,7 @@ def test_thresholds_are_the_formula_on_each_targets_own_scores(spine: Any) -> No
     with open_bundle(spine.bundle) as bundle:
         for entry in manifest["targets"]:
             with Session.open(bundle, entry["target"], threads=2) as session:
-                raw = [
-                    session.pipeline.scores(read_image(files[name]))
-                    for name in manifest["provenance"]["held_out"]
-                ]
+                raw = [session.scores(read_image(files[name])) for name in manifest["provenance"]["held_out"]]
                 values = {
                     "image": sorted(one.score_raw for one in raw),
                     "pixel": sorted(one.map_max for one in raw),

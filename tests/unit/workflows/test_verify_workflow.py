@@ -180,5 +180,6 @@ def test_a_target_that_is_not_there(spine: Any, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UsageError, match="has no target tensorrt:fp16"):
         verify(spine.bundle, spine.data, targets=["tensorrt:fp16"])
     monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setenv("EDGEAD_OPENVINO_LIBRARY", "/none/libopenvino_c.so")
     with pytest.raises(RuntimeMissingError, match=r"pip install 'edgead\[openvino\]'"):
         verify(spine.bundle, spine.data, targets=["openvino:fp32"])
