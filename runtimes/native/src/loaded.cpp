@@ -47,8 +47,9 @@ double distance(double value, double expected) {
 
 std::shared_ptr<const Loaded> load(const std::string &path, const LoadOptions &options, std::uint32_t generation) {
   auto loaded = std::make_shared<Loaded>();
-  loaded->bundle = Bundle::open(path);
-  const Bundle &bundle = *loaded->bundle;
+  const std::shared_ptr<Bundle> opened = Bundle::open(path);
+  loaded->bundle = opened;
+  const Bundle &bundle = *opened;
   const Manifest &manifest = bundle.manifest();
   loaded->generation = generation;
   loaded->cpu_mask = options.cpu_mask;
@@ -76,6 +77,7 @@ std::shared_ptr<const Loaded> load(const std::string &path, const LoadOptions &o
             loaded->target->target.c_str());
     loaded->golden.push_back({bundle.golden_pixels(image).rgb, expected->score_raw, bundle.golden_map(*expected)});
   }
+  opened->forget_files();
   return loaded;
 }
 

@@ -111,7 +111,7 @@ std::set<std::string> device_files(const Manifest &m) {
 
 }  // namespace
 
-std::shared_ptr<const Bundle> Bundle::open(const std::string &path) {
+std::shared_ptr<Bundle> Bundle::open(const std::string &path) {
   try {
     const std::shared_ptr<Bundle> bundle = load(Tree::open(path), path);
     bundle->site_ = read_sidecar(path, bundle->digest_);

@@ -26,7 +26,7 @@ struct GoldenPixels {
 class Bundle {
  public:
   // A directory or a stored zip at `path` (UTF-8). Throws Error: NOT_FOUND, BUNDLE, OUT_OF_MEMORY.
-  static std::shared_ptr<const Bundle> open(const std::string &path);
+  static std::shared_ptr<Bundle> open(const std::string &path);
 
   // A zip in memory, which is not needed afterwards; without a side-car. For tests and fuzzing.
   static std::shared_ptr<const Bundle> from_zip(const std::uint8_t *data, std::size_t size, const std::string &source);
@@ -39,6 +39,8 @@ class Bundle {
 
   // The bytes of a file that the manifest names; every such file is held. Throws Error(BUNDLE) for another name.
   const Bytes &file(const std::string &name) const;
+  // Lets go of all files, when engine and kernels have what they need: weights would lie in memory twice.
+  void forget_files() noexcept { files_.clear(); }
   // Bands inside the columns, weights finite (checked at open).
   BandedMatrix operator_h() const { return matrix(manifest_.operator_h); }
   BandedMatrix operator_w() const { return matrix(manifest_.operator_w); }

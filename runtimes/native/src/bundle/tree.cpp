@@ -4,6 +4,7 @@
 #include <cinttypes>
 #include <system_error>
 
+#include "bundle/folder.hpp"
 #include "bundle/quote.hpp"
 #include "bundle/zip.hpp"
 #include "error.hpp"
@@ -108,36 +109,29 @@ Tree Tree::from_zip(std::unique_ptr<ByteSource> zip, const std::string &source) 
 
 void Tree::list_directory() {
   std::vector<std::string> pending{""}, names;
-  std::size_t entries = 0;
+  std::size_t found = 0;
   std::uint64_t total = 0;
-  std::error_code error;
   while (!pending.empty()) {
     const std::string folder = std::move(pending.back());
     pending.pop_back();
-    fs::directory_iterator entry(root_ / folder, error);
-    for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
-      if (++entries > 2 * MAX_FILES) raise(EDGEAD_ERR_BUNDLE, "%s: more than 10,000 files", source_.c_str());
-      const std::string name = (folder.empty() ? "" : folder + "/") + entry->path().filename().u8string();
-      const fs::file_status status = entry->symlink_status(error);
-      if (error) break;
-      if (fs::is_regular_file(status)) {
-        const std::uintmax_t size = entry->file_size(error);
-        if (error) break;
-        check_size(name, size, source_);
-        total += size;  // at most 20,000 * 64 GiB: no overflow
-        sizes_.emplace(name, size);
+    for (const FolderEntry &entry : list_folder((root_ / fs::u8path(folder)).u8string(), 2 * MAX_FILES, source_)) {
+      if (++found > 2 * MAX_FILES) raise(EDGEAD_ERR_BUNDLE, "%s: more than 10,000 files", source_.c_str());
+      const std::string name = (folder.empty() ? "" : folder + "/") + entry.name;
+      if (entry.kind == FolderEntry::Kind::file) {
+        check_size(name, entry.size, source_);
+        total += entry.size;  // at most 20,000 * 64 GiB: no overflow
+        sizes_.emplace(name, entry.size);
         names.push_back(name);
-      } else if (!fs::is_directory(status)) {
+      } else if (entry.kind == FolderEntry::Kind::other) {
         raise(EDGEAD_ERR_BUNDLE, "%s: %s is a link or a special file; a bundle has only files", source_.c_str(),
               in_quotes(name).c_str());
       } else if (const char *problem = name_problem(name)) {
-        raise(EDGEAD_ERR_BUNDLE, "%s: the folder %s %s; do not use this bundle", source_.c_str(),
-              in_quotes(name).c_str(), problem);
+        raise(EDGEAD_ERR_BUNDLE, "%s: the folder %s %s; do not use this bundle", source_.c_str(), in_quotes(name).c_str(),
+              problem);
       } else {
         pending.push_back(name);
       }
     }
-    if (error) unreadable(source_, error);
   }
   check_names(names, source_);
   if (total > MAX_TOTAL_BYTES)

@@ -1,5 +1,5 @@
 #pragma once
-// An engine's shared library, opened at run time. Everything that differs between systems is in library_<system>.cpp.
+// An engine's shared library, opened at run time. Everything that differs between systems is in platform_<system>.cpp.
 
 #include <cstring>
 #include <string>

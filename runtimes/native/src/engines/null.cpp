@@ -3,16 +3,16 @@
 // beside it and holds the map as raw float32.
 
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 #include "buffer.hpp"
+#include "bundle/json.hpp"
 #include "engines/backends.hpp"
 #include "error.hpp"
 
 namespace edgead {
 namespace {
 
-using nlohmann::json;
+constexpr std::uint64_t MOST_BYTES = 1 << 16;
 
 struct Stored {
   TensorShapes shapes{};
@@ -51,14 +51,9 @@ class NullEngine final : public Engine {
   std::shared_ptr<const Stored> stored_;
 };
 
-std::string shape_of(const json &graph, const char *key) {
+std::string shape_of(const JsonField &field) {
   std::vector<std::int64_t> dims;
-  const auto found = graph.find(key);
-  if (found == graph.end() || !found->is_array()) return "";
-  for (const json &size : *found) {
-    if (!size.is_number_integer()) return "";
-    dims.push_back(size.get<std::int64_t>());
-  }
+  for (const JsonField &size : field.items()) dims.push_back(size.integer());
   return shape_text(dims.data(), dims.size());
 }
 
@@ -66,30 +61,32 @@ std::string shape_of(const json &graph, const char *key) {
 
 std::shared_ptr<Engine> open_null(const EngineSource &source) {
   const std::string &file = source.target.main_file;
+  const std::string name = "null engine: " + file;
   const Bytes &text = source.file(file);
-  const json graph = json::parse(text.begin(), text.end(), nullptr, false);
-  const auto refuse = [&](const std::string &why) { throw Error{EDGEAD_ERR_ENGINE, "null engine: " + file + why}; };
-  if (!graph.is_object()) refuse(" is not a JSON object");
-  const json score = graph.value("score", json()), map_file = graph.value("map_file", json());
-  if (!score.is_null() && !score.is_number()) refuse(": score is neither a number nor null");
-  std::vector<GraphTensor> outputs{{MAP_NAME, "f32", shape_of(graph, "map")}};
-  if (score.is_number()) {
-    const std::int64_t batch = source.shapes.batch;
-    outputs.push_back({SCORE_NAME, "f32", shape_text(&batch, 1)});
-  }
-  check_graph(source, {{INPUT_NAME, "u8", shape_of(graph, "input")}}, outputs);
-  if (!map_file.is_string()) refuse(": map_file is not a file name");
-  const std::string plain = map_file.get<std::string>();
-  if (plain.empty() || plain.find('/') != std::string::npos) refuse(": map_file must be a plain file name");
-
   const auto stored = std::make_shared<Stored>();
   stored->shapes = source.shapes;
-  if (score.is_number()) stored->score = score.get<float>();
-  const Bytes &raw = source.file(file.substr(0, file.rfind('/') + 1) + plain);  // npos + 1 = 0: no folder
+  std::string map_file;
+  try {
+    const JsonValue tree = parse_json({reinterpret_cast<const char *>(text.data()), text.size()}, name, MOST_BYTES);
+    const JsonField graph(tree, name), score = graph.at("score");
+    std::vector<GraphTensor> outputs{{MAP_NAME, "f32", shape_of(graph.at("map"))}};
+    if (!score.is_null()) {
+      stored->score = static_cast<float>(score.number());
+      const std::int64_t batch = source.shapes.batch;
+      outputs.push_back({SCORE_NAME, "f32", shape_text(&batch, 1)});
+    }
+    check_graph(source, {{INPUT_NAME, "u8", shape_of(graph.at("input"))}}, outputs);
+    map_file = graph.at("map_file").text();
+  } catch (const Error &error) {  // the reader speaks of a bundle; here it is an engine's file
+    throw Error{EDGEAD_ERR_ENGINE, error.message};
+  }
+  if (map_file.empty() || map_file.find('/') != std::string::npos)
+    throw Error{EDGEAD_ERR_ENGINE, name + ": map_file must be a plain file name"};
+  const Bytes &raw = source.file(file.substr(0, file.rfind('/') + 1) + map_file);  // npos + 1 = 0: no folder
   stored->map.resize(source.shapes.map_count());
   if (raw.size() != stored->map.size() * sizeof(float))
-    refuse(": " + plain + " has " + std::to_string(raw.size()) + " bytes, the map needs " +
-           std::to_string(stored->map.size() * sizeof(float)));
+    throw Error{EDGEAD_ERR_ENGINE, name + ": " + map_file + " has " + std::to_string(raw.size()) +
+                                       " bytes, the map needs " + std::to_string(stored->map.size() * sizeof(float))};
   std::memcpy(stored->map.data(), raw.data(), raw.size());
   return std::make_shared<NullEngine>(stored);
 }

@@ -1,7 +1,16 @@
+// All that is Linux's own: shared libraries, and the entries of a folder.
+
+#include <dirent.h>
 #include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
+#include <memory>
 
+#include "bundle/folder.hpp"
 #include "engines/library.hpp"
 #include "error.hpp"
 
@@ -54,6 +63,31 @@ std::string Library::path(const char *symbol_name) const {
   const void *address = symbol(symbol_name);
   if (address == nullptr || ::dladdr(address, &info) == 0 || info.dli_fname == nullptr) return asked_;
   return info.dli_fname;
+}
+
+std::vector<FolderEntry> list_folder(const std::string &path, std::size_t most, const std::string &source) {
+  const auto failed = [&](int code) {
+    raise(EDGEAD_ERR_BUNDLE, "%s cannot be read: %s", source.c_str(), std::strerror(code));
+  };
+  const auto close = [](DIR *folder) { ::closedir(folder); };
+  const std::unique_ptr<DIR, decltype(close)> folder(::opendir(path.c_str()), close);
+  if (!folder) failed(errno);
+  std::vector<FolderEntry> entries;
+  for (;;) {
+    errno = 0;
+    const dirent *entry = ::readdir(folder.get());
+    if (entry == nullptr) {
+      if (errno != 0) failed(errno);
+      return entries;
+    }
+    if (std::strcmp(entry->d_name, ".") == 0 || std::strcmp(entry->d_name, "..") == 0) continue;
+    struct stat status;
+    if (::fstatat(::dirfd(folder.get()), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0) failed(errno);
+    using Kind = FolderEntry::Kind;
+    const Kind kind = S_ISREG(status.st_mode) ? Kind::file : S_ISDIR(status.st_mode) ? Kind::folder : Kind::other;
+    entries.push_back({entry->d_name, kind, static_cast<std::uint64_t>(status.st_size)});
+    if (entries.size() > most) return entries;
+  }
 }
 
 }  // namespace edgead
