@@ -48,6 +48,7 @@ from edgead.bundle.manifest import (
 from edgead.bundle.writer import BundleWriter
 from edgead.imaging.map_operator import Banded, build
 from edgead.imaging.postprocess import Postprocess
+from edgead.runtimes.native_runtime import packaged_library
 from edgead.types import Geometry, PostRecipe, Thresholds
 
 FRAME = (1024, 1280)
@@ -171,7 +172,8 @@ class Runner:
     """A session called as an embedder does: one result struct and its buffers, used again and again."""
 
     def __init__(self, bundle: Path, *, threads: int, frame_resolution: bool = False) -> None:
-        self._model = NativeModel(bundle, threads=threads, self_test=False)
+        library = packaged_library("openvino")
+        self._model = NativeModel(bundle, threads=threads, self_test=False, engine_library=library)
         self._session = NativeSession(self._model)
         frame = np.random.default_rng(SEED).integers(0, 256, (*FRAME, 3), np.uint8)
         self._image, self._frame = image_view(frame, "BGR8")
@@ -202,18 +204,19 @@ class Runner:
 
 def raw_infer(model: Path, threads: int) -> Callable[[], dict[str, float]]:
     """OpenVINO's own synchronous inference on bound tensors: milliseconds."""
-    import openvino
+    from edgead.runtimes._openvino import openvino
 
+    package = openvino()
     config = {
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
     }
-    compiled = openvino.Core().compile_model(model, "CPU", config)
+    compiled = package.Core().compile_model(model, "CPU", config)
     request = compiled.create_infer_request()
     image = np.full((1, SIZE, SIZE, 3), 128, np.uint8)
-    request.set_input_tensor(openvino.Tensor(image, shared_memory=True))
+    request.set_input_tensor(package.Tensor(image, shared_memory=True))
 
     def run() -> dict[str, float]:
         begin = time.perf_counter_ns()
