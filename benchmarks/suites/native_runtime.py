@@ -5,7 +5,8 @@
 Without BUNDLE a small one is written to a temporary folder: the golden bundle's network of one convolution,
 so that nearly all of the time is edgead's own. Frames are uint8 arrays in memory. Every round times each
 driver on the same frames, one driver first in even rounds, the other in odd ones; medians of single frames
-are printed. Bars: native is not slower than python, and both give the same score for every frame.
+are printed, of the whole call and of the rest of it: without what the engine took in that call. Bars: the
+rest is not longer with native (5 % is noise), and both give the same score for every frame.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from edgead import Frame, Session, open_bundle
 from edgead.benchmarks.environment import record
 
 FRAMES = {"1280x1024 BGR8": (1024, 1280, 3), "1280x1024 MONO8": (1024, 1280), "640x480 MONO8": (480, 640)}
+REST_BAR = 0.95
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden" / "make_bundle_v1.py"
 
 
@@ -40,11 +41,12 @@ def golden(folder: Path) -> Path:
     return folder / "golden.edgead"
 
 
-def timed(run: Callable[[Frame], object], frame: Frame) -> float:
-    """Milliseconds of one call."""
+def timed(session: Session, frame: Frame) -> tuple[float, float]:
+    """Milliseconds of one call, and of the call without its engine."""
     begin = time.perf_counter_ns()
-    run(frame)
-    return (time.perf_counter_ns() - begin) / 1e6
+    prediction = session.predict(frame)
+    whole = (time.perf_counter_ns() - begin) / 1e6
+    return whole, whole - prediction.timings_ms["engine"]
 
 
 def measure(sessions: dict[str, Session], shape: tuple[int, ...], rounds: int) -> dict[str, object]:
@@ -56,21 +58,19 @@ def measure(sessions: dict[str, Session], shape: tuple[int, ...], rounds: int) -
         len({session.predict(frame).score_raw for session in sessions.values()}) == 1 for frame in frames
     )
     names = list(sessions)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    engine: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for number in range(rounds):
         for name in names if number % 2 == 0 else reversed(names):
             session = sessions[name]
             session.predict(frames[-1])  # untimed: the other driver has had the caches
-            times[name] += [timed(session.predict, frame) for frame in frames]
-            engine[name] += [session.predict(frame).timings_ms["engine"] for frame in frames[:2]]
-    medians = {name: float(np.median(values)) for name, values in times.items()}
-    around = {name: medians[name] - float(np.median(engine[name])) for name in names}
+            times[name] += [timed(session, frame) for frame in frames]
+    whole = {name: float(np.median([one[0] for one in values])) for name, values in times.items()}
+    rest = {name: float(np.median([one[1] for one in values])) for name, values in times.items()}
     return {
-        "ms": medians,
-        "without_engine_ms": around,
-        "python_over_native": medians["python"] / medians["native"],
-        "python_over_native_without_engine": around["python"] / around["native"],
+        "ms": whole,
+        "rest_ms": rest,
+        "python_over_native": whole["python"] / whole["native"],
+        "python_over_native_rest": rest["python"] / rest["native"],
         "same_scores": same,
     }
 
@@ -97,7 +97,9 @@ def main() -> int:
         ):
             sessions = {"native": native, "python": python}
             results = {name: measure(sessions, shape, options.rounds) for name, shape in FRAMES.items()}
-    passed = all(row["same_scores"] and row["python_over_native"] >= 1 for row in results.values())
+    passed = all(
+        row["same_scores"] and row["python_over_native_rest"] >= REST_BAR for row in results.values()
+    )
     if options.json:
         facts = {"bundle": str(options.bundle or "golden"), "target": options.target, "frames": results}
         print(json.dumps({**facts, "passed": passed, "environment": asdict(environment)}, indent=2))
@@ -110,10 +112,10 @@ def main() -> int:
     head = ("frame", "native", "python", "ratio", "native, rest", "python, rest", "ratio", "same")
     print("{:18}{:>9}{:>9}{:>8}{:>14}{:>14}{:>8}{:>7}".format(*head))
     for name, row in results.items():
-        ms, rest = row["ms"], row["without_engine_ms"]
+        ms, rest = row["ms"], row["rest_ms"]
         print(
             f"{name:18}{ms['native']:9.3f}{ms['python']:9.3f}{row['python_over_native']:7.2f}×"
-            f"{rest['native']:14.3f}{rest['python']:14.3f}{row['python_over_native_without_engine']:7.2f}×"
+            f"{rest['native']:14.3f}{rest['python']:14.3f}{row['python_over_native_rest']:7.2f}×"
             f"{'yes' if row['same_scores'] else 'NO':>7}"
         )
     print("rest = all but the engine; passed" if passed else "FAILED")

@@ -1,1 +1,1 @@
-"""The only ctypes binding of libedgead: `preprocessor.py` and `postprocessor.py` over `_library.py`."""
+"""The only ctypes binding of libedgead: kernels, models and sessions over `_library.py` and `image.py`."""

@@ -214,7 +214,9 @@ class NativeModel:
             if not 0 <= number < 2**32:
                 raise UsageError(f"{name} {number} is out of range; give a small number, or 0")
         self._lib = _functions()
-        self._log = _LOG() if log is None else _LOG(lambda _, level, text: log(level, text.decode()))
+        self._log = (
+            _LOG() if log is None else _LOG(lambda _, level, text: log(level, text.decode(errors="replace")))
+        )
         options = ModelOptions(
             struct_size=ctypes.sizeof(ModelOptions),
             threads=threads,

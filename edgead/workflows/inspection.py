@@ -99,10 +99,13 @@ def _self_test(bundle: Bundle, target: Target | None, runtime: RuntimeName | Non
     else:
         here = engines()
         for name in bundle.targets:
-            engine = here.get(Target.parse(name).engine)
-            if engine is not None and engine.available:
-                tested |= self_test(bundle, name, runtime=runtime).targets
+            if Target.parse(name).engine not in here:
+                not_run[name] = "this edgead has no such runtime"
+                continue
+            (result,) = self_test(bundle, name, runtime=runtime).targets.values()
+            if result.missing:
+                not_run[name] = result.why
             else:
-                not_run[name] = engine.why if engine is not None else "this edgead has no such runtime"
+                tested[name] = result
     passed = bool(tested) and all(result.passed for result in tested.values())
     return SelfTestHere(passed=passed, targets=tested, not_run=not_run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgead.errors import BundleError, EdgeadError
+from edgead.errors import BundleError, EdgeadError, EngineError, RuntimeMissingError
 from edgead.imaging.frame import read_image
 from edgead.runtimes.session import Session
 
@@ -29,6 +29,7 @@ class TargetSelfTest:
         map_shift_max: the same for map values.
         map_tolerance: the bundle's limit for it.
         why: what is wrong, and what to do; empty if passed.
+        missing: whether nothing was tried because the engine is not here.
     """
 
     passed: bool
@@ -38,6 +39,7 @@ class TargetSelfTest:
     map_shift_max: float | None
     map_tolerance: float
     why: str = ""
+    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ def _test(bundle: Bundle, target: str, threads: int, runtime: RuntimeName | None
             map_shift_max=None,
             map_tolerance=entry.map_tolerance,
             why=str(err),
+            missing=isinstance(err, RuntimeMissingError) and not isinstance(err, EngineError),
         )
     passed = score_shift <= entry.score_tolerance and map_shift <= entry.map_tolerance
     made_on = f"{entry.identity.device}, {entry.engine} {entry.identity.engine_version}"

@@ -239,6 +239,32 @@ def test_ctrl_c_is_the_normal_end_of_a_camera(part: Path, tmp_path: Path) -> Non
     assert not partial.exists()
 
 
+def test_ctrl_c_interrupts_a_video_and_keeps_whole_lines(
+    part: Path, clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    video, out = clip("long.avi", [40] * 3000), tmp_path / "out"
+    code = (
+        "import signal\n"
+        "from edgead.cli.app import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "main()\n"
+    )
+    words = [sys.executable, "-c", code, "run", part, video, "-o", out]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    partial = out / "predictions.jsonl.partial"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (partial.exists() and partial.stat().st_size > 1000):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "predictions.jsonl.partial" in talk
+    assert "Traceback" not in talk
+    lines = [json.loads(line) for line in partial.read_text().splitlines()]
+    assert [line["frame"] for line in lines] == list(range(len(lines)))
+    assert 3 <= len(lines) < 3000
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [

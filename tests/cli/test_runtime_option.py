@@ -31,9 +31,7 @@ def _lines(output: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def test_run_gives_the_same_lines(
-    edgead: Edgead, part: Path, images: Path, tmp_path: Path
-) -> None:
+def test_run_gives_the_same_lines(edgead: Edgead, part: Path, images: Path, tmp_path: Path) -> None:
     outputs = {}
     for runtime in ("native", "python"):
         out = tmp_path / runtime
@@ -42,9 +40,7 @@ def test_run_gives_the_same_lines(
         assert json.loads(result.stdout)["runtime"] == runtime
         outputs[runtime] = out
     assert _lines(outputs["native"]) == _lines(outputs["python"])
-    pictures = [
-        sorted(path.relative_to(out) for path in out.rglob("*.jpg")) for out in outputs.values()
-    ]
+    pictures = [sorted(path.relative_to(out) for path in out.rglob("*.jpg")) for out in outputs.values()]
     assert pictures[0] == pictures[1]
     assert len(pictures[0]) == 4
 
@@ -116,3 +112,16 @@ def test_doctor_says_what_libedgead_opens(edgead: Edgead, monkeypatch: pytest.Mo
     native = json.loads(edgead("doctor", "--json").stdout)["runtimes"]["native"]
     assert "not openvino (" in native["why"]
     assert "/none/libopenvino_c.so" in native["why"]
+
+
+def test_inspect_leaves_out_what_the_runtime_cannot_open(
+    edgead: Edgead, part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEAD_ONNXRUNTIME_LIBRARY", "/none/libonnxruntime.so")
+    result = edgead("inspect", part, "--runtime", "native", "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)["self_test"]
+    assert list(report["targets"]) == ["openvino:fp32"]
+    assert list(report["not_run"]) == ["onnxruntime:fp32"]
+    result = edgead("inspect", part, "--runtime", "native", "--target", "onnxruntime:fp32")
+    assert result.exit_code == 3, "one that is named and missing fails"

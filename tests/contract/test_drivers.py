@@ -26,7 +26,6 @@ from edgead.errors import (
     UsageError,
 )
 from edgead.imaging.frame import Frame, read_image
-from edgead.runtimes._base import RawOutput
 from edgead.runtimes.session import Session
 from edgead.types import PIXEL_FORMATS, Prediction
 
@@ -160,7 +159,7 @@ def test_frames_that_are_not_packed_or_run_upwards(pair: tuple[Session, Session]
         assert_same(native.predict(frame), native.predict(Frame(np.ascontiguousarray(pixels), "RGB8")))
 
 
-def test_rows_apart_are_taken_without_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_apart_are_taken_without_a_copy() -> None:
     from edgead._native.image import image_view
 
     buffer = np.zeros((50, 128), np.uint8)
@@ -384,7 +383,3 @@ def test_closing(spine: Any) -> None:
     session.close()
     with pytest.raises(InternalError, match="closed"):
         session.predict(frame_of("MONO8", 50, 50, 1))
-
-
-def test_raw_output_is_what_the_python_driver_is_made_of() -> None:
-    assert RawOutput(np.zeros((1, 1, 2, 2), np.float32)).image_score is None

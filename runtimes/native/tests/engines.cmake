@@ -24,6 +24,7 @@ endforeach()
 
 set(graphs ${CMAKE_CURRENT_BINARY_DIR}/graphs)
 set_tests_properties(test_engine_openvino test_engine_onnxruntime PROPERTIES SKIP_RETURN_CODE 77)
+set_target_properties(test_engine_openvino PROPERTIES ENABLE_EXPORTS ON) # for no_deepbind.hpp
 if(openvino_package)
   add_test(NAME engine_graphs COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/make_graphs.py ${graphs})
   set_tests_properties(engine_graphs PROPERTIES FIXTURES_SETUP engine_graphs TIMEOUT 120)

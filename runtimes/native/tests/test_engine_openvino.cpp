@@ -2,8 +2,10 @@
 // from EDGEAD_TEST_GRAPHS, the library as any caller does (EDGEAD_OPENVINO_LIBRARY); 77 = skipped.
 
 #include <cstdlib>
+#include <filesystem>
 
 #include "engine_support.hpp"
+#include "no_deepbind.hpp"
 
 namespace {
 
@@ -68,6 +70,18 @@ void test_without_score_and_batches() {
   CHECK_EQ(open("batch2", "fp32", shapes)->create_request()->infer({nullptr, 0}), EDGEAD_OK);
 }
 
+void test_cache() {
+  const std::filesystem::path cache = folder + "/cache";
+  std::filesystem::remove_all(cache);
+  std::filesystem::create_directory(cache);
+  const EngineOptions options{1, 1, false, "", cache.string(), {}};
+  for (int i = 0; i < 2; ++i) {  // compiled, then taken from the cache
+    const auto request = open("scored", "fp32", kShapes, options)->create_request();
+    CHECK_EQ(Expected(folder + "/openvino_fp32").differences(*request, 0), 0);
+  }
+  CHECK(!std::filesystem::is_empty(cache));
+}
+
 void test_bf16() {
   // As Python does: OpenVINO gives bf16 only on a CPU that has it.
   if (std::ifstream(folder + "/openvino_bf16.map").good())
@@ -127,6 +141,7 @@ int main() {
     test_threads_share_an_engine();
     test_onnx();
     test_without_score_and_batches();
+    test_cache();
     test_bf16();
     test_refused_graphs();
     test_refused_files_and_targets();
