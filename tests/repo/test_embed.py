@@ -140,3 +140,21 @@ def test_a_program_builds_by_pkg_config(native_prefix: Path, program: Program, c
         # eval: pkg-config escapes the space in the path for the shell
         program("sh", "-c", f'eval "{line}"', cwd=consumer, env=environment)
         assert "nowhere.edgead" in program(consumer / "program", cwd=consumer, env=environment)
+
+
+def test_the_readme_shows_a_program_that_builds_and_judges(
+    native_prefix: Path, program: Program, tmp_path: Path
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    (engine,) = (Path(openvino.__file__).parent / "libs").glob("libopenvino_c.so*")
+    (code,) = re.findall(r"^```c\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
+    (tmp_path / "main.c").write_text(code)
+    lib, environment = native_prefix / "lib", {"EDGEAD_OPENVINO_LIBRARY": str(engine)}
+    strict = ["-std=c99", *STRICT, "-I", native_prefix / "include", "-L", lib, f"-Wl,-rpath,{lib}"]
+    program("cc", "main.c", "-o", "judge", *strict, "-ledgead", cwd=tmp_path)
+    (tmp_path / "part.edgead").symlink_to(ROOT / "tests" / "golden" / "bundle_v1.edgead")
+    # a frame of grey value v scores 0.75·v there, and 126 is the threshold
+    assert program(tmp_path / "judge", cwd=tmp_path, env=environment) == "pass\n"
+    (tmp_path / "main.c").write_text(code.replace("1280 * 1024];", "1280 * 1024] = {[0 ... 1310719] = 240};"))
+    program("cc", "main.c", "-o", "judge", *strict, "-Wno-pedantic", "-ledgead", cwd=tmp_path)
+    assert program(tmp_path / "judge", cwd=tmp_path, env=environment) == "reject\n"

@@ -2,7 +2,7 @@
 // Only for builds with a sanitizer: OpenVINO's TBB opens a library with RTLD_DEEPBIND, and sanitizers then end
 // the program. The test's own dlopen comes first and takes the flag away. Include in one file of the program.
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(EDGEAD_NO_DEEPBIND)
 
 #include <dlfcn.h>
 
