@@ -12,8 +12,8 @@ def openvino() -> Any:
     """The openvino package.
 
     By default its import and every conversion report to its maker over the network, from a process that is
-    forked off a thread: nothing that a line-side device should do, and a matrix product of NumPy that is under
-    way may then wait for ever. Where openvino_telemetry cannot be imported, openvino does without.
+    forked off a thread: nothing that a line-side device should do, and a matrix product of NumPy may then
+    wait for ever. Where openvino_telemetry cannot be imported, openvino does without.
 
     Raises:
         ImportError: the package is not installed.
