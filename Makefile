@@ -69,8 +69,9 @@ test-sanitize: .venv/.dev
 	$(SANITIZED) -B build/native-asan -DEDGEAD_SANITIZE=address,undefined >/dev/null
 	$(BIN)/cmake --build build/native-asan
 	$(BIN)/ctest --test-dir build/native-asan --output-on-failure
-	LD_PRELOAD="$(CURDIR)/build/native-asan/tests/libno_deepbind.so $$(g++ -print-file-name=libasan.so) \
-		$$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 \
+	preload="$(CURDIR)/build/native-asan/tests/libno_deepbind.so" && \
+	for name in libasan libstdc++; do preload="$$preload $$(g++ -print-file-name=$$name.so)"; done && \
+	LD_PRELOAD="$$preload" ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 \
 		EDGEAD_LIBRARY=$(CURDIR)/build/native-asan/libedgead.so \
 		$(BIN)/pytest tests/unit/native $(wildcard tests/unit/runtimes/test_native*.py)
 	$(SANITIZED) -B build/native-tsan -DEDGEAD_SANITIZE=thread >/dev/null
