@@ -15,11 +15,9 @@ from typing import Any
 
 from torch import Tensor
 
-from edgead.backbones import _restricted_pickle
-from edgead.backbones._restricted_pickle import Inert
 from edgead.checkpoints._base import Calibration, Imported
 from edgead.checkpoints._efficientad_calibration import complete
-from edgead.detectors._efficientad_weights import fill, identify, told
+from edgead.detectors._efficientad_weights import fill, identify, read_network, told
 from edgead.detectors.efficientad import EfficientAd
 from edgead.errors import UsageError, WeightsError
 from edgead.progress import Progress
@@ -31,17 +29,6 @@ PRESETS_BY_SIZE = {"small": "efficientad", "medium": "efficientad_m", "edge": "e
 _SIDE = 256
 _PARTS = ("teacher", "student", "autoencoder")
 _NAME = re.compile(rf"({'|'.join(_PARTS)})_(.+)\.pth")
-_LAYERS = [
-    f"torch.nn.modules.{name}"
-    for name in (
-        "container.Sequential",
-        "conv.Conv2d",
-        "activation.ReLU",
-        "pooling.AvgPool2d",
-        "upsampling.Upsample",
-        "dropout.Dropout",
-    )
-]
 
 
 def read(
@@ -110,33 +97,6 @@ def part_files(checkpoint: Path) -> dict[str, Path]:
 
 def _there(folder: Path, kind: str) -> bool:
     return any((folder / f"{part}_{kind}.pth").exists() for part in _PARTS)
-
-
-def read_network(path: Path) -> dict[str, Tensor]:
-    """Tensors by name of one network, whether the file holds the module or its state dict.
-
-    Raises:
-        WeightsError: it holds something else, or a class that is none of this code's layers.
-    """
-    found = _restricted_pickle.load(path, inert=_LAYERS)
-    if isinstance(found, Inert):
-        return _parameters(found)
-    if isinstance(found, Mapping) and found and all(isinstance(value, Tensor) for value in found.values()):
-        return dict(found)
-    raise WeightsError(f"{path} holds neither an nn.Sequential nor a state_dict of tensors")
-
-
-def _parameters(module: Inert) -> dict[str, Tensor]:
-    """What state_dict() would give, from the values alone."""
-    tensors = {
-        name: value.detach()
-        for name, value in dict(module.values.get("_parameters", {})).items()
-        if isinstance(value, Tensor)
-    }
-    for name, child in dict(module.values.get("_modules", {})).items():
-        if isinstance(child, Inert):
-            tensors |= {f"{name}.{key}": value for key, value in _parameters(child).items()}
-    return tensors
 
 
 def _size(files: Mapping[str, Path], found: Mapping[str, Mapping[str, Tensor]]) -> str:

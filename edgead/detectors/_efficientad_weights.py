@@ -12,6 +12,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from edgead.backbones import _restricted_pickle
+from edgead.backbones._restricted_pickle import Inert
+from edgead.backbones._weights import read_tensors
 from edgead.errors import WeightsError
 
 _POSITION = re.compile(r"(\d+)\.(weight|bias)")
@@ -23,6 +26,47 @@ _FIRST = {
     (32, 3, 4, 4): "autoencoder",
 }
 _ROLES = {384: "teacher", 768: "student"}
+# What a whole pickled network of nelson1425 consists of.
+_LAYERS = [
+    f"torch.nn.modules.{name}"
+    for name in (
+        "container.Sequential",
+        "conv.Conv2d",
+        "activation.ReLU",
+        "pooling.AvgPool2d",
+        "upsampling.Upsample",
+        "dropout.Dropout",
+    )
+]
+
+
+def read_network(path: Path) -> dict[str, Tensor]:
+    """Tensors by name of one network: from a safetensors file, a state dict, or a whole pickled module.
+
+    Raises:
+        WeightsError: it holds something else, or a class that is none of nelson1425's layers.
+    """
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
+    found = _restricted_pickle.load(path, inert=_LAYERS)
+    if isinstance(found, Inert):
+        return _parameters(found)
+    if isinstance(found, Mapping) and found and all(isinstance(value, Tensor) for value in found.values()):
+        return dict(found)
+    raise WeightsError(f"{path} holds neither an nn.Sequential nor a state_dict of tensors")
+
+
+def _parameters(module: Inert) -> dict[str, Tensor]:
+    """What state_dict() would give, from the values alone."""
+    tensors = {
+        name: value.detach()
+        for name, value in dict(module.values.get("_parameters", {})).items()
+        if isinstance(value, Tensor)
+    }
+    for name, child in dict(module.values.get("_modules", {})).items():
+        if isinstance(child, Inert):
+            tensors |= {f"{name}.{key}": value for key, value in _parameters(child).items()}
+    return tensors
 
 
 def identify(tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
