@@ -31,22 +31,35 @@ class OtherImages:
         seed: of the series.
         progress: is told where the images come from, and of each unreadable one, once.
         use: what they are for, in that message.
+        enlarge: show the centre of each file's image, twice as large, as the paper's penalty does; else all
+            of it.
+        drawn: share of drawn images among the folder's, 0 … 1.
 
     Raises:
         DatasetError: `folder` holds no images.
     """
 
     def __init__(
-        self, folder: Path | None, size: tuple[int, int], *, seed: int, progress: Progress, use: str
+        self,
+        folder: Path | None,
+        size: tuple[int, int],
+        *,
+        seed: int,
+        progress: Progress,
+        use: str,
+        enlarge: bool = True,
+        drawn: float = 0.0,
     ) -> None:
         self._folder, self._size, self._seed, self._progress = folder, size, seed, progress
         self._files = () if folder is None else list_images(folder)
-        # As the paper does: twice the size, then the centre, so that things are seen larger than life.
-        enlarged = Geometry(height=2 * size[0], width=2 * size[1], window=size)
-        self._preprocess = Preprocess(enlarged)
+        self._drawn = 1.0 if folder is None else drawn
+        factor = 2 if enlarge else 1
+        geometry = Geometry(height=factor * size[0], width=factor * size[1], window=size)
+        self._preprocess = Preprocess(geometry)
         self._unreadable: set[Path] = set()
         source = f"{len(self._files)} images of {folder}" if folder is not None else "procedurally drawn ones"
-        progress.say(f"{use}: {source}")
+        mixed = f", {100 * drawn:g} % procedurally drawn ones among them" if folder and drawn else ""
+        progress.say(f"{use}: {source}{mixed}")
 
     def image(self, index: int) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB.
@@ -54,7 +67,7 @@ class OtherImages:
         Raises:
             DatasetError: the folder's images cannot be read.
         """
-        if self._folder is None:
+        if derive(self._seed, "drawn", index) < self._drawn * 2**63:
             return draw(self._seed, index, self._size)
         start = derive(self._seed, "other images", index)
         for attempt in range(_TRIES):
@@ -69,4 +82,5 @@ class OtherImages:
 
     def identity(self) -> dict[str, Any]:
         """JSON values that tell this series from another, for the resume state."""
-        return {"folder": None if self._folder is None else str(self._folder), "files": len(self._files)}
+        folder = None if self._folder is None else str(self._folder)
+        return {"folder": folder, "files": len(self._files), "drawn": self._drawn}

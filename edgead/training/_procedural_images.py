@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float32]
 
 _MOST_SHAPES = 14
+_SURFACES = 3  # that the shapes of one image share
 
 
 def draw(seed: int, index: int, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -32,15 +33,20 @@ def draw(seed: int, index: int, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """
     random = np.random.default_rng(derive(seed, "procedural image", index))
     picture = _surface(random, size)
+    surfaces = [_surface(random, size) for _ in range(_SURFACES)]
     for _ in range(int(random.integers(0, _MOST_SHAPES + 1))):
-        mask = _shape(random, size)
+        mask, (top, bottom, left, right) = _shape(random, size)
+        part = picture[top:bottom, left:right]
+        surface = surfaces[int(random.integers(_SURFACES))][top:bottom, left:right]
+        colour = random.uniform(-0.4, 0.4, 3).astype(np.float32)
         opacity = np.float32(random.uniform(0.4, 1.0))
-        picture += opacity * mask[..., None] * (_surface(random, size) - picture)
+        part += opacity * mask[..., None] * (surface + colour - part)
     if random.random() < 0.3:
         picture = cv2.GaussianBlur(picture, (0, 0), random.uniform(0.5, 3.0))
     picture = 0.5 + (picture - picture.mean()) * np.float32(random.uniform(0.5, 1.6))
     picture += np.float32(random.uniform(-0.2, 0.2))
-    picture += random.normal(0, random.uniform(0, 0.04), picture.shape).astype(np.float32)
+    grain = np.float32(random.uniform(0, 0.04))
+    picture += grain * random.standard_normal(picture.shape, dtype=np.float32)
     return np.asarray(np.clip(picture * 255, 0, 255), np.uint8)
 
 
@@ -55,13 +61,13 @@ def _surface(random: np.random.Generator, size: tuple[int, int]) -> Array:
 
 
 def _noise(random: np.random.Generator, size: tuple[int, int]) -> Array:
-    """Noise of deviation about 1: coarse grids, enlarged and added, their weights falling at random."""
+    """Noise of deviation 1: coarse grids, enlarged and added, their weights falling at random."""
     total = np.zeros(size, np.float32)
     fall, weight = random.uniform(0.4, 1.3), 1.0
     cells = 2
     while cells <= min(size) // 2:
         grid = random.normal(0, 1, (cells, cells)).astype(np.float32)
-        total += np.float32(weight) * cv2.resize(grid, size[::-1], interpolation=cv2.INTER_CUBIC)
+        total += np.float32(weight) * cv2.resize(grid, size[::-1], interpolation=cv2.INTER_LINEAR)
         cells, weight = cells * 2, weight * fall
     return np.asarray(total / max(float(total.std()), 1e-6), np.float32)
 
@@ -75,8 +81,8 @@ def _grating(random: np.random.Generator, size: tuple[int, int]) -> Array:
     return np.asarray(1.5 * np.tanh(sharp * wave), np.float32)
 
 
-def _shape(random: np.random.Generator, size: tuple[int, int]) -> Array:
-    """(H, W) mask 0 … 1: an ellipse, a polygon or a line."""
+def _shape(random: np.random.Generator, size: tuple[int, int]) -> tuple[Array, tuple[int, int, int, int]]:
+    """An ellipse, a polygon or a line: mask 0 … 1 of its box, and the box (top, bottom, left, right)."""
     height, width = size
     mask = np.zeros(size, np.uint8)
     centre = np.array([random.uniform(0, width), random.uniform(0, height)])
@@ -94,4 +100,6 @@ def _shape(random: np.random.Generator, size: tuple[int, int]) -> Array:
         end = centre + random.normal(0, min(size) / 3, 2)
         ends = [tuple(int(value) for value in point) for point in (centre, end)]
         cv2.line(mask, ends[0], ends[1], 255, int(random.integers(1, 12)), cv2.LINE_AA)
-    return np.asarray(mask, np.float32) / 255
+    x, y, box_width, box_height = cv2.boundingRect(mask)
+    box = (y, y + box_height, x, x + box_width)
+    return np.asarray(mask[box[0] : box[1], box[2] : box[3]], np.float32) / 255, box
