@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -60,7 +60,9 @@ def load(path: Path, *, inert: Collection[str] | None = ()) -> Any:
     """
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if inert is None else inert
-        stand_ins = [(type("Stranger", (Inert,), {"origin": name}), name) for name in names]
+        stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+            (type("Stranger", (Inert,), {"origin": name}), name) for name in names
+        ]
         with torch.serialization.safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as err:

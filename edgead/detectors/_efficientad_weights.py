@@ -19,7 +19,7 @@ from edgead.errors import WeightsError
 
 _POSITION = re.compile(r"(\d+)\.(weight|bias)")
 # Shape of the first convolution to the network.
-_FIRST = {
+_FIRST: dict[tuple[int, ...], str] = {
     (128, 3, 4, 4): "small",
     (256, 3, 4, 4): "medium",
     (64, 3, 3, 3): "edge",

@@ -242,7 +242,7 @@ class _Distillation:
                 "state is kept; try a lower rate or another seed"
             )
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimiser.step()
         return value
 

@@ -102,4 +102,5 @@ def _shape(random: np.random.Generator, size: tuple[int, int]) -> tuple[Array, t
         cv2.line(mask, ends[0], ends[1], 255, int(random.integers(1, 12)), cv2.LINE_AA)
     x, y, box_width, box_height = cv2.boundingRect(mask)
     box = (y, y + box_height, x, x + box_width)
-    return np.asarray(mask[box[0] : box[1], box[2] : box[3]], np.float32) / 255, box
+    part = np.asarray(mask[box[0] : box[1], box[2] : box[3]], np.float32)
+    return part / np.float32(255), box

@@ -231,7 +231,7 @@ class _Training:
         """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             with torch.no_grad():
-                taught, taught_jittered = self.detector.describe(torch.cat([good, jittered])).float().split(1)
+                taught, taught_jittered = self.detector.describe(torch.cat([good, jittered])).float().chunk(2)
             features = self.detector.student[:-1](torch.cat([good, other, jittered]))
             last = self.detector.student[-1]
             assert isinstance(last, nn.Conv2d)

@@ -106,11 +106,9 @@ def lower(detector: EfficientAd, folds: Folds | None = None) -> LoweredEfficient
     folds = Folds() if folds is None else folds
     dtype, padding = detector.mean.dtype, detector.config.padding
     mean, std = detector.mean.double(), detector.std.double()
-    teacher, student, ae = (
-        copy.deepcopy(network).double().requires_grad_(False).eval()
-        for network in (detector.teacher, detector.student, detector.ae)
-    )
-    ae.decoder.dropout = nn.Identity()
+    own = copy.deepcopy(detector).double().requires_grad_(False).eval()
+    teacher, student, ae = own.teacher, own.student, own.ae
+    ae.decoder.dropout = nn.Identity()  # type: ignore[assignment]
     raw = folds.raw_pixels and not padding
     for network in (teacher, student):
         _take_pixels(_convolution(network[0]), mean if raw else None, std)
@@ -160,7 +158,7 @@ def _share_stem(teacher: nn.Sequential, student: nn.Sequential) -> dict[str, nn.
     both = _conv(torch.cat([one.weight, two.weight]), torch.cat([_bias(one), _bias(two)]))
     both.stride, both.padding = one.stride, one.padding
     return {
-        "stem": nn.Sequential(both, *teacher[1:end]),
+        "stem": nn.Sequential(both, *list(teacher)[1:end]),
         "teacher": teacher[end:-1],
         "student": student[end:-1],
     }
