@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from edgead.backbones import _base
 from edgead.backbones._base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from edgead.detectors._efficientad_networks import CHANNELS, Size, description_network, initialise_deep
-from edgead.detectors.simplenet import PatchEmbedding
 from edgead.errors import InputError, UsageError
 from edgead.progress import Progress
 from edgead.training._jitter import grey
@@ -92,6 +91,9 @@ def default_taps(name: str) -> tuple[str, ...]:
 class Target(nn.Module):
     """What the teacher shall say: a frozen backbone's patch features, standardised.
 
+    Averaging patches is linear, so per tap it is one 3 × 3 convolution, and the up-sampling to the finest
+    tap's grid comes after it: hundreds of values per position are never laid out.
+
     Args:
         backbone: with its weights, cut at the taps.
     """
@@ -102,17 +104,32 @@ class Target(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
-        self.embedding = PatchEmbedding(patch_size=3, tap_dim=_TAP_DIM, embedding_dim=CHANNELS)
+        for place, tap in enumerate(backbone.taps):
+            kernel = _averaging(backbone.spec.taps[tap].channels, place, len(backbone.taps))
+            self.register_buffer(f"kernel{place}", kernel)
         self.register_buffer("mean", torch.zeros(CHANNELS, 1, 1))
         self.register_buffer("std", torch.ones(CHANNELS, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 2·side, 2·side, 3) uint8 RGB to (N, 384, side/4, side/4)."""
-        # One by one: the patches of a wide backbone take 150 MB per image.
-        each = [self.embedding(self.backbone(self.backbone.normalise(image[None]))) for image in pixels]
-        raw = torch.cat(each).permute(0, 3, 1, 2)
-        standardised: Tensor = (raw - self.mean) / self.std
-        return standardised
+        taps = self.backbone(self.backbone.normalise(pixels))
+        grid = max((tap.shape[2:] for tap in taps), key=lambda size: size[0] * size[1])
+        raw = torch.zeros_like(self.mean)
+        for place, tap in enumerate(taps):
+            part = F.conv2d(tap, self.get_buffer(f"kernel{place}"), padding=1)
+            raw = raw + F.interpolate(part, size=grid, mode="bilinear", align_corners=False)
+        return (raw - self.mean) / self.std
+
+
+def _averaging(channels: int, place: int, taps: int) -> Tensor:
+    """(384, channels, 3, 3): a patch's values, averaged to 1024, with those of the other taps to 384.
+
+    What the averages do to each value by itself are their weights.
+    """
+    each = F.adaptive_avg_pool1d(torch.eye(9 * channels)[None], _TAP_DIM)
+    together = F.pad(each, (place * _TAP_DIM, (taps - 1 - place) * _TAP_DIM))
+    weights = F.adaptive_avg_pool1d(together, CHANNELS)[0]
+    return weights.T.reshape(CHANNELS, channels, 3, 3).contiguous()
 
 
 def distil(
@@ -125,7 +142,7 @@ def distil(
     state: ResumeState,
     progress: Progress,
 ) -> tuple[nn.Sequential, list[dict[str, float]]]:
-    """Train a teacher; resumes where `state` holds an earlier run.
+    """Train a teacher; resumes where `state` holds an earlier run, on a CPU to the same bits.
 
     Args:
         size: of the description network.
@@ -229,9 +246,9 @@ class _Distillation:
         for index in in_grey.nonzero().flatten().tolist():
             shade = grey(pixels[index].permute(2, 0, 1)[None].float())[0, 0].round()
             pixels[index] = shade.to(torch.uint8)[..., None]
+        with torch.no_grad():
+            wanted = self.target(pixels)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            with torch.no_grad():
-                wanted = self.target(pixels).float()
             small = F.avg_pool2d(pixels.permute(0, 3, 1, 2).float() / 255.0, 2)
             said = self.network((small - self.mean) / self.std).float()
         loss = (said - wanted).square().mean()

@@ -82,6 +82,8 @@ def fit(
 ) -> dict[str, Any]:
     """Train student and autoencoder of `detector` in place; resumes where `state` holds an earlier run.
 
+    A resumed training ends with the same bits on a CPU; a GPU adds in no fixed order.
+
     Args:
         detector: with its teacher's weights loaded; the rest is initialised here. Runs on a GPU where there
             is one, in mixed precision; comes back on the CPU.
@@ -229,9 +231,10 @@ class _Training:
 
         The student sees its three images as one batch, and of its last layer only the half that a loss reads.
         """
+        # In full precision: dividing by a small deviation would enlarge the rounding that students learn.
+        with torch.no_grad():
+            taught, taught_jittered = self.detector.describe(torch.cat([good, jittered])).chunk(2)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            with torch.no_grad():
-                taught, taught_jittered = self.detector.describe(torch.cat([good, jittered])).float().chunk(2)
             features = self.detector.student[:-1](torch.cat([good, other, jittered]))
             last = self.detector.student[-1]
             assert isinstance(last, nn.Conv2d)
