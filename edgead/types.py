@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from edgead.errors import UsageError
 
@@ -110,6 +111,17 @@ class Geometry:
             raise UsageError(
                 f"geometry: window {self.window} is larger than the resize {self.height}x{self.width}"
             )
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Geometry:
+        """Read JSON values, whose pairs are lists.
+
+        Raises:
+            TypeError: a value is missing or unknown.
+            UsageError: the values do not fit together.
+        """
+        pairs = {key: tuple(values[key]) for key in ("window", "roi") if values.get(key) is not None}
+        return cls(**{**values, **pairs})
 
     @property
     def input_size(self) -> tuple[int, int]:

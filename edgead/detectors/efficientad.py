@@ -179,10 +179,7 @@ class EfficientAd(Detector):
         """
         values = dict(config)
         try:
-            geometry = dict(values.pop("geometry"))
-            for key in ("window", "roi"):
-                if geometry.get(key) is not None:
-                    geometry[key] = tuple(geometry[key])
-            return cls(EfficientAdConfig(geometry=Geometry(**geometry), **values))
+            geometry = Geometry.from_values(values.pop("geometry"))
+            return cls(EfficientAdConfig(geometry=geometry, **values))
         except (KeyError, TypeError) as err:
             raise UsageError(f"efficientad: the config does not fit: {err}") from err

@@ -185,11 +185,8 @@ class SimpleNet(Detector):
         """
         values = dict(config)
         try:
-            geometry = dict(values.pop("geometry"))
-            for key in ("window", "roi"):
-                if geometry.get(key) is not None:
-                    geometry[key] = tuple(geometry[key])
+            geometry = Geometry.from_values(values.pop("geometry"))
             values["taps"] = tuple(values["taps"])
-            return cls(SimpleNetConfig(geometry=Geometry(**geometry), **values))
+            return cls(SimpleNetConfig(geometry=geometry, **values))
         except (KeyError, TypeError) as err:
             raise UsageError(f"simplenet: the config does not fit: {err}") from err
