@@ -7,6 +7,7 @@ from pathlib import Path
 from edgead.errors import EngineError, OutputError, RuntimeMissingError
 from edgead.exporters._base import CompiledTarget, Exporter
 from edgead.runtimes._graph import last_line
+from edgead.runtimes._openvino import MISSING, openvino
 from edgead.types import Target
 
 
@@ -26,11 +27,11 @@ class OpenVINOExporter(Exporter):
     def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
         """Convert and save; an IR of the same graph that is there already is written again, the same."""
         try:
-            import openvino
+            package = openvino()
         except ImportError as err:
-            raise RuntimeMissingError("openvino is not installed: pip install 'edgead[openvino]'") from err
+            raise RuntimeMissingError(MISSING) from err
         try:
-            model = openvino.convert_model(graph)
+            model = package.convert_model(graph)
         except Exception as err:
             raise EngineError(f"OpenVINO cannot convert {graph.name}: {last_line(err)}") from err
         # Names that OpenVINO makes up count the process's nodes; the same graph shall give the same bytes.
@@ -40,13 +41,13 @@ class OpenVINOExporter(Exporter):
         main, weights = folder / "model.xml", folder / "model.bin"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            openvino.save_model(model, main, compress_to_fp16=False)
+            package.save_model(model, main, compress_to_fp16=False)
         except (OSError, RuntimeError) as err:
             raise OutputError(f"cannot write {main}: {last_line(err)}") from err
         return CompiledTarget(
             target=target,
             main_file=main,
             files=(main, weights),
-            tools={"openvino": openvino.__version__.split("-")[0]},
+            tools={"openvino": package.__version__.split("-")[0]},
             config={"compress_to_fp16": "False"},
         )

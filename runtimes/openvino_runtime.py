@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from edgead.errors import EngineError, RuntimeMissingError
 from edgead.runtimes._base import Availability, RawOutput, Runtime
 from edgead.runtimes._graph import INPUT, MAP, SCORE, check_file, check_input, check_outputs, last_line
+from edgead.runtimes._openvino import MISSING, openvino
 from edgead.types import Target
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_MISSING = "openvino is not installed: pip install 'edgead[openvino]'"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -38,21 +38,21 @@ class OpenVINORuntime(Runtime):
     def availability(cls) -> Availability:
         """Whether the openvino package loads."""
         try:
-            import openvino
+            package = openvino()
         except ImportError:
-            return Availability(False, _MISSING)
+            return Availability(False, MISSING)
         except Exception as err:
             return Availability(False, f"openvino is installed and does not load: {err}")
-        return Availability(True, version=openvino.__version__.split("-")[0])
+        return Availability(True, version=package.__version__.split("-")[0])
 
     def open_impl(self, graph: Path, target: Target, threads: int) -> tuple[int, int, int, int]:
         """Compile for latency; refuse where the device gives another precision than the asked one."""
         try:
-            import openvino
+            package = openvino()
         except ImportError as err:
-            raise RuntimeMissingError(_MISSING) from err
+            raise RuntimeMissingError(MISSING) from err
         check_file(graph)
-        core = openvino.Core()
+        core = package.Core()
         device = _device(core, target)
         config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _HINTS[target.precision],
@@ -85,15 +85,15 @@ class OpenVINORuntime(Runtime):
 
     def _bind(self, compiled: Any, shape: tuple[int, int, int, int], scored: bool) -> None:
         import numpy as np
-        import openvino
 
+        tensor = openvino().Tensor
         self._request = compiled.create_infer_request()
         self._input = np.zeros(shape, np.uint8)
-        self._request.set_tensor(INPUT, openvino.Tensor(self._input, shared_memory=True))
+        self._request.set_tensor(INPUT, tensor(self._input, shared_memory=True))
         outputs: dict[str, npt.NDArray[np.float32]] = {}
         for name in (MAP, SCORE) if scored else (MAP,):
             outputs[name] = np.zeros(tuple(compiled.output(name).shape), np.float32)
-            self._request.set_tensor(name, openvino.Tensor(outputs[name], shared_memory=True))
+            self._request.set_tensor(name, tensor(outputs[name], shared_memory=True))
         self._output = RawOutput(outputs[MAP], outputs.get(SCORE))
 
     def infer_impl(self, image: npt.NDArray[np.uint8]) -> RawOutput:

@@ -113,7 +113,8 @@ class Provenance:
         seeds: name of the random choice → seed.
         tools: package → version on the workstation.
         train: content hashes of the good images that training saw.
-        calibration: of those that INT8 ranges were taken from (any good ones; empty without INT8).
+        calibration: of those that INT8 ranges, or the statistics of an imported detector, were taken from
+            (any good ones; often empty).
         held_out: of those that map statistics, thresholds and gates were taken from; none of them in `train`.
         validation: of labelled images, good and anomalous, that a threshold was chosen on; none of them in
             `train`, often empty.

@@ -15,31 +15,42 @@ from typing import Any
 from torch import Tensor
 
 from edgead.backbones import _restricted_pickle
-from edgead.backbones._weights import LoadedWeights, fill, load_weights
+from edgead.backbones._weights import fill, load_weights
+from edgead.checkpoints._base import Calibration, Imported
 from edgead.detectors.simplenet import SimpleNet
-from edgead.errors import WeightsError
+from edgead.errors import UsageError, WeightsError
 from edgead.progress import Progress
 
 DEFAULT_PRESET = "simplenet_wrn50"
+WHOLE_FRAME = False
 
 _HIDDEN, _NORM, _TAIL = "body.block1.0.", "body.block1.1.", "tail."
 _PROJECTION = "layers.0fc."
 
 
 def read(
-    checkpoint: Path, config: Mapping[str, Any], *, weights: Path | None, progress: Progress
-) -> tuple[SimpleNet, LoadedWeights | None]:
+    checkpoint: Path,
+    config: Mapping[str, Any],
+    *,
+    weights: Path | None,
+    calib: Calibration | None = None,
+    progress: Progress,
+) -> Imported:
     """The detector in `checkpoint`; backbone weights come from it where it has them.
 
     Args:
         checkpoint: the authors' ckpt.pth.
         config: a preset's config; embedding_dim, hidden_dim and projection are read from the checkpoint.
         weights: a backbone file that the user names.
+        calib: must be None: such a checkpoint lacks nothing that good images could tell.
         progress: is told of a download.
 
     Raises:
+        UsageError: `calib` is given.
         WeightsError: not such a checkpoint, layers of another shape, or a backbone that does not fit.
     """
+    if calib is not None:
+        raise UsageError(f"--calib {calib.path}: a SimpleNet checkpoint needs none; leave it out")
     parts = _parts(checkpoint)
     discriminator, projection = parts["discriminator"], parts["pre_projection"]
     _check(checkpoint, discriminator, projection)
@@ -69,8 +80,8 @@ def read(
     name = detector.config.backbone
     if parts["backbone"] and weights is None:
         fill(detector.backbone, name, parts["backbone"], checkpoint)
-        return detector.eval(), None
-    return detector.eval(), load_weights(detector.backbone, name, weights, progress=progress)
+        return Imported(detector.eval())
+    return Imported(detector.eval(), load_weights(detector.backbone, name, weights, progress=progress))
 
 
 def _parts(checkpoint: Path) -> dict[str, dict[str, Tensor]]:

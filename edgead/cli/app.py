@@ -1,9 +1,10 @@
 r"""Wire the verbs: every file of this folder that exposes `command` is one, named after its file.
 
-A trailing underscore keeps a keyword usable: `import_.py` is the verb `import`. At its top, a verb's file
-imports only typer and what is as light; the rest is imported inside `command`, whose docstring is its help: a
-summary in one line, then an example ("Example: edgead VERB …"). Help texts are rich markup: a literal bracket
-is written as ``\[``. A constant `INTERRUPTED` says what Ctrl-C leaves behind.
+A trailing underscore keeps a keyword usable: `import_.py` is the verb `import`; `distill_teacher.py` is
+`distill-teacher`. At its top, a verb's file imports only typer and what is as light; the rest is imported
+inside `command`, whose docstring is its help: a summary in one line, then an example ("Example: edgead VERB
+…"). Help texts are rich markup: a literal bracket is written as ``\[``. A constant `INTERRUPTED` says
+what Ctrl-C leaves behind.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from edgead.discovery import load, stems
 
 ORDER = (
     "doctor",
+    "distill_teacher",
     "train",
     "import",
     "export",
@@ -67,7 +69,9 @@ def build() -> typer.Typer:
     app.callback()(_root)
     for stem in verb_files():
         module = load("edgead.cli", stem, kind="verb")
-        app.command(stem.rstrip("_"))(guarded(module.command, getattr(module, "INTERRUPTED", "")))
+        app.command(stem.rstrip("_").replace("_", "-"))(
+            guarded(module.command, getattr(module, "INTERRUPTED", ""))
+        )
     return app
 
 

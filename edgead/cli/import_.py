@@ -9,8 +9,12 @@ import typer
 
 
 def command(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Who wrote it, such as simplenet.")],
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The checkpoint's file.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Who wrote it: simplenet, efficientad, anomalib.")
+    ],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="The checkpoint's file or folder.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL", help="Folder to write.")],
     preset: Annotated[
         str | None, typer.Option(help="Preset with the backbone and pixels. Default: the source's own.")
@@ -18,8 +22,12 @@ def command(
     weights: Annotated[
         Path | None, typer.Option(help="The backbone's weights file. Default: by name, see the README.")
     ] = None,
+    calib: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR|JSON", help="Good images, or values, for statistics that it lacks."),
+    ] = None,
     resize: Annotated[int | None, typer.Option(help="Shorter side before the crop, in pixels.")] = None,
-    input_size: Annotated[int | None, typer.Option(help="Side of the centre crop, in pixels.")] = None,
+    input_size: Annotated[int | None, typer.Option(help="Side of what the network sees, in pixels.")] = None,
     tap_dim: Annotated[
         int | None, typer.Option(help="Values per position and tap (pretrain_embed_dimension).")
     ] = None,
@@ -47,6 +55,7 @@ def command(
         output,
         preset=preset,
         weights=weights,
+        calib=calib,
         resize=resize,
         input_size=input_size,
         tap_dim=tap_dim,

@@ -21,8 +21,13 @@ def command(
         float, typer.Option(help="Share of the good images to hold out for early stop and thresholds.")
     ] = 0.2,
     weights: Annotated[
-        Path | None, typer.Option(help="The backbone's weights file. Default: by name, see the README.")
+        Path | None, typer.Option(help="The backbone's or teacher's file. Default: by name, see the README.")
     ] = None,
+    penalty: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="efficientad: images that are not of the product. Default: drawn."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps to train. Default: the preset's.")] = None,
     roi: Annotated[
         str | None, typer.Option(metavar="X,Y,W,H", help="Part of the frame to look at, in pixels.")
     ] = None,
@@ -55,6 +60,8 @@ def command(
         seed=seed,
         reserve_share=reserve,
         weights=weights,
+        penalty=penalty,
+        steps=steps,
         roi=parse_roi(roi),
         bit_depth=bit_depth,
         overwrite=overwrite,

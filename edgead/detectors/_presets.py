@@ -69,4 +69,22 @@ PRESETS: dict[str, dict[str, Any]] = {
             "noise": 0.015,
         },
     },
+    "efficientad": {
+        "detector": "efficientad",
+        "summary": "the paper's small networks, 256×256; 38 GMAC per image; needs a teacher's weights",
+        "config": {"size": "small", "geometry": {"height": 256, "width": 256}},
+        "training": {"steps": 70000},
+    },
+    "efficientad_m": {
+        "detector": "efficientad",
+        "summary": "the paper's medium networks, 256×256; 118 GMAC per image",
+        "config": {"size": "medium", "geometry": {"height": 256, "width": 256}},
+        "training": {"steps": 70000},
+    },
+    "efficientad_edge": {
+        "detector": "efficientad",
+        "summary": "a tenth of the small networks' work, 256×256; 3.8 GMAC; distil its teacher first",
+        "config": {"size": "edge", "geometry": {"height": 256, "width": 256}},
+        "training": {"steps": 70000},
+    },
 }

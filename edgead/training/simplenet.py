@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from edgead.backbones._weights import LoadedWeights, load_weights
 from edgead.detectors.simplenet import SimpleNet
 from edgead.errors import InputError
 from edgead.progress import Progress
@@ -25,6 +27,9 @@ from edgead.training._state import ResumeState, Snapshot
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+FROZEN = "backbone"
+TAKES_PENALTY = False
 
 _MIN_STD = 1e-6
 
@@ -57,6 +62,11 @@ class SimpleNetRecipe:
     projection_rate: float = 1e-4
     averaging: float = 0.99
     patience: int = 3
+
+
+def load_frozen(detector: SimpleNet, file: Path | None, *, progress: Progress) -> LoadedWeights:
+    """Fill the part that is not trained, the backbone; see `load_weights`."""
+    return load_weights(detector.backbone, detector.config.backbone, file, progress=progress)
 
 
 def fit(

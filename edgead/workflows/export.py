@@ -200,7 +200,7 @@ def export(
                 seeds={"train": info.provenance["seed"]} if "seed" in info.provenance else {},
                 tools=parts.tools(),
                 train=info.train_hashes or (),
-                calibration=(),
+                calibration=tuple(info.provenance.get("calibration_hashes") or ()),
                 held_out=evidence.good_hashes,
                 validation=evidence.labelled_hashes,
                 graph_parity=fidelity,

@@ -12,6 +12,7 @@ from edgead.bundle.manifest import created_by, utc_now
 from edgead.data.folder import good_images, hash_items
 from edgead.data.split import reserve
 from edgead.discovery import load as load_plugin
+from edgead.errors import UsageError
 from edgead.progress import Progress, Silent
 from edgead.workflows._images import Skipped, load_pixels
 
@@ -48,6 +49,8 @@ def train(
     seed: int = 0,
     reserve_share: float = 0.2,
     weights: Path | None = None,
+    penalty: Path | None = None,
+    steps: int | None = None,
     roi: tuple[int, int, int, int] | None = None,
     bit_depth: int | None = None,
     overwrite: bool = False,
@@ -66,7 +69,11 @@ def train(
         output: the MODEL to write.
         seed: of every random choice: the held-out images, initial weights, batches, noise.
         reserve_share: of the good images to hold out, 0 < share < 1.
-        weights: a file with the backbone's weights; None = by name, see `edgead.backbones._weights`.
+        weights: a file with the weights of the part that is not trained (backbone or teacher); None = by
+            name, see `edgead.backbones._weights` and `edgead.training._teacher`.
+        penalty: a folder of images that are not of the product, for a detector that is to stay silent about
+            them; None = drawn ones.
+        steps: optimiser steps instead of the preset's (SimpleNet: per meta-epoch).
         roi: (x, y, w, h) in frame pixels that the detector looks at; None = the whole frame.
         bit_depth: significant bits of 16-bit files.
         overwrite: replace a MODEL at `output`.
@@ -77,7 +84,7 @@ def train(
         UsageError: an unknown detector or option.
         OutputError: `output` exists or cannot be written, or an unfinished training differs from this one.
         DatasetError: no good images, or fewer than two different ones that can be read.
-        WeightsError: the backbone's weights do not fit or cannot be had.
+        WeightsError: the backbone's or teacher's weights do not fit or cannot be had.
         InputError: training diverged.
     """
     from edgead.detectors import _registry, model_file
@@ -92,11 +99,17 @@ def train(
 
     import torch
 
-    from edgead.backbones._weights import load_weights
     from edgead.training._state import ResumeState
 
+    recipe = _recipe(preset["training"], steps)
+    training = load_plugin("edgead.training", preset["detector"], kind="training recipe")
+    extra = {} if penalty is None else {"penalty": penalty}
+    if extra and not training.TAKES_PENALTY:
+        raise UsageError(
+            f"--penalty {penalty}: {preset['detector']} learns from good images alone; leave it out"
+        )
     network: Any = _registry.detector_class(preset["detector"]).from_config(_config(preset["config"], roi))
-    source = load_weights(network.backbone, network.config.backbone, weights, progress=progress)
+    source = training.load_frozen(network, weights, progress=progress)
     images = load_pixels(
         good_images(data), network.geometry, progress=progress, name="images", bit_depth=bit_depth
     )
@@ -105,22 +118,24 @@ def train(
     fingerprint = {
         "detector": detector,
         "config": network.config_dict(),
-        "recipe": preset["training"],
+        "recipe": recipe,
         "seed": seed,
         "weights": source.sha256,
+        "penalty": None if penalty is None else str(penalty.resolve()),
         "images to train on": [hashes[index] for index in trained],
         "reserved images": [hashes[index] for index in reserved],
         "edgead": created_by(),
         "torch": str(torch.__version__),
     }
-    record = load_plugin("edgead.training", preset["detector"], kind="training recipe").fit(
+    record = training.fit(
         network,
         images.pixels[list(trained)],
         images.pixels[list(reserved)],
-        recipe=preset["training"],
+        recipe=recipe,
         seed=seed,
         state=ResumeState(partial, fingerprint),
         progress=progress,
+        **extra,
     )
     info = model_file.ModelInfo(
         detector=preset["detector"],
@@ -135,8 +150,8 @@ def train(
             "train_hashes": fingerprint["images to train on"],
             "reserved_hashes": fingerprint["reserved images"],
             "skipped": [str(item.path) for item in images.skipped],
-            "backbone_weights": {"file": source.file, "sha256": source.sha256},
-            "recipe": preset["training"],
+            f"{training.FROZEN}_weights": {"file": source.file, "sha256": source.sha256},
+            "recipe": recipe,
             "versions": {"torch": str(torch.__version__)},
             **record,
         },
@@ -148,3 +163,11 @@ def train(
 
 def _config(preset: Mapping[str, Any], roi: tuple[int, int, int, int] | None) -> dict[str, Any]:
     return {**preset, "geometry": {**preset["geometry"], "roi": roi}}
+
+
+def _recipe(preset: Mapping[str, Any], steps: int | None) -> Mapping[str, Any]:
+    if steps is None:
+        return preset
+    if steps < 1:
+        raise UsageError(f"{steps} steps: give at least 1")
+    return {**preset, "steps": steps}

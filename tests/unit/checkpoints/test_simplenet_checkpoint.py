@@ -11,7 +11,9 @@ from torch import nn
 
 from edgead.backbones import _base
 from edgead.checkpoints import _base as importers
+from edgead.checkpoints._base import Calibration
 from edgead.checkpoints.simplenet import read
+from edgead.detectors.simplenet import SimpleNet
 from edgead.errors import UsageError, WeightsError
 from edgead.progress import Silent
 
@@ -81,8 +83,10 @@ def checkpoint(path: Path, layout: str, backbone: Path) -> Path:
 def test_the_scores_are_the_authors(tmp_path: Path, backbone_file: Path, layout: str) -> None:
     file = checkpoint(tmp_path / "ckpt.pth", layout, backbone_file)
     weights = None if layout == "whole module" else backbone_file
-    detector, fetched = read(file, CONFIG, weights=weights, progress=Silent())
-    assert (fetched is None) == (layout == "whole module")
+    made = read(file, CONFIG, weights=weights, progress=Silent())
+    detector = made.detector
+    assert isinstance(detector, SimpleNet)
+    assert (made.backbone_weights is None) == (layout == "whole module")
     assert (detector.config.embedding_dim, detector.config.hidden_dim) == (DIM, HIDDEN)
     assert detector.config.projection == (layout != "no projection")
     image = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
@@ -132,3 +136,9 @@ def test_sources_are_found_by_file_name() -> None:
     assert "simplenet" in importers.sources()
     with pytest.raises(UsageError, match="simplenet"):
         importers.importer("nobody")
+
+
+def test_calibration_is_not_silently_ignored(tmp_path: Path, backbone_file: Path) -> None:
+    file = checkpoint(tmp_path / "ckpt.pth", "two dicts", backbone_file)
+    with pytest.raises(UsageError, match="needs none"):
+        read(file, CONFIG, weights=backbone_file, calib=Calibration(tmp_path), progress=Silent())

@@ -1,0 +1,288 @@
+"""Distillation of an EfficientAD teacher: a small network learns to say what a backbone says of any image.
+
+As in the paper, the target is the backbone's features of an image twice as large, its patches averaged to 384
+values per position (PatchCore's way) and standardised; the loss is the mean squared error, so 1 means that
+nothing was learned. Any backbone of edgead serves. Which images are shown decides what the teacher can tell
+apart: photographs are better than drawn ones.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgead.backbones import _base
+from edgead.backbones._base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from edgead.detectors._efficientad_networks import CHANNELS, Size, description_network, initialise_deep
+from edgead.errors import InputError, UsageError
+from edgead.progress import Progress
+from edgead.training._jitter import grey
+from edgead.training._other_images import OtherImages
+from edgead.training._seeds import derive, generator
+from edgead.training._state import ResumeState, Snapshot
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+# Values per tap before all taps are averaged to 384 together, as in the paper.
+_TAP_DIM = 1024
+_STRIDES = (8, 16)
+# Images of the statistics lie far behind those of the steps in the series.
+_STATISTICS_START = 1 << 40
+_MIN_STD = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillationRecipe:
+    """The numbers of a distillation.
+
+    Attributes:
+        steps: optimiser steps of `batch` images.
+        side: of the network's square input, in pixels; the backbone sees twice that.
+        rate: of Adam; a tenth of it after `drop_at` of the steps.
+        decay: Adam's weight decay.
+        grey_share: of the images that are shown in grey.
+        smallest_crop: each image is cut to a random part of at least this share of its side, and mirrored
+            half of the time; 1 = shown whole.
+        statistics_images: to standardise the target with.
+        save_every: steps between two saved states.
+    """
+
+    steps: int = 60_000
+    batch: int = 16
+    side: int = 256
+    rate: float = 1e-4
+    decay: float = 1e-5
+    drop_at: float = 0.95
+    grey_share: float = 0.1
+    smallest_crop: float = 0.6
+    statistics_images: int = 1000
+    save_every: int = 200
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.statistics_images, self.save_every) < 1:
+            raise UsageError(f"distillation: steps {self.steps} and batch {self.batch} must be at least 1")
+        if self.side < 64 or self.side % 32:
+            raise UsageError(f"distillation: side {self.side} must be a multiple of 32, at least 64")
+        if not 0 < self.smallest_crop <= 1:
+            raise UsageError(f"distillation: smallest crop {self.smallest_crop} must be in 0 … 1")
+
+
+def default_taps(name: str) -> tuple[str, ...]:
+    """The backbone's deepest taps of strides 8 and 16: layers 2 and 3 of a ResNet.
+
+    Raises:
+        UsageError: no such backbone, or it has no tap of such a stride.
+    """
+    taps = _base.module(name).SPEC.taps
+    found = [[key for key, tap in taps.items() if tap.stride == stride] for stride in _STRIDES]
+    if not all(found):
+        raise UsageError(f"the backbone {name} has no taps of strides 8 and 16, which a teacher imitates")
+    return tuple(names[-1] for names in found)
+
+
+class Target(nn.Module):
+    """What the teacher shall say: a frozen backbone's patch features, standardised.
+
+    Averaging patches is linear, so per tap it is one 3 × 3 convolution, and the up-sampling to the finest
+    tap's grid comes after it: hundreds of values per position are never laid out.
+
+    Args:
+        backbone: with its weights, cut at the taps.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        for place, tap in enumerate(backbone.taps):
+            kernel = _averaging(backbone.spec.taps[tap].channels, place, len(backbone.taps))
+            self.register_buffer(f"kernel{place}", kernel)
+        self.register_buffer("mean", torch.zeros(CHANNELS, 1, 1))
+        self.register_buffer("std", torch.ones(CHANNELS, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(N, 2·side, 2·side, 3) uint8 RGB to (N, 384, side/4, side/4)."""
+        taps = self.backbone(self.backbone.normalise(pixels))
+        grid = max((tap.shape[2:] for tap in taps), key=lambda size: size[0] * size[1])
+        raw = torch.zeros_like(self.mean)
+        for place, tap in enumerate(taps):
+            part = F.conv2d(tap, self.get_buffer(f"kernel{place}"), padding=1)
+            raw = raw + F.interpolate(part, size=grid, mode="bilinear", align_corners=False)
+        return (raw - self.mean) / self.std
+
+
+def _averaging(channels: int, place: int, taps: int) -> Tensor:
+    """(384, channels, 3, 3): a patch's values, averaged to 1024, with those of the other taps to 384.
+
+    What the averages do to each value by itself are their weights.
+    """
+    each = F.adaptive_avg_pool1d(torch.eye(9 * channels)[None], _TAP_DIM)
+    together = F.pad(each, (place * _TAP_DIM, (taps - 1 - place) * _TAP_DIM))
+    weights = F.adaptive_avg_pool1d(together, CHANNELS)[0]
+    return weights.T.reshape(CHANNELS, channels, 3, 3).contiguous()
+
+
+def distil(
+    size: Size,
+    target: Target,
+    images: OtherImages,
+    *,
+    recipe: DistillationRecipe,
+    seed: int,
+    state: ResumeState,
+    progress: Progress,
+) -> tuple[nn.Sequential, list[dict[str, float]]]:
+    """Train a teacher; resumes where `state` holds an earlier run, on a CPU to the same bits.
+
+    Args:
+        size: of the description network.
+        target: its statistics are set here.
+        images: squares of twice `recipe.side`.
+        recipe: the numbers.
+        seed: of every random choice here.
+        state: where to resume from and to save to.
+        progress: bars and messages.
+
+    Returns:
+        (network, history): the teacher on the CPU; mean losses between two saved states.
+
+    Raises:
+        InputError: the loss is no longer a number; `state` keeps the last good one.
+        OutputError: `state` cannot be read or written, or belongs to another distillation.
+    """
+    return _Distillation(size, target, images, recipe, seed).run(state, progress)
+
+
+def cut(image: npt.NDArray[np.uint8], smallest: float, random: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """A random part of a square image, at its size again, mirrored half of the time."""
+    side = len(image)
+    part = round(side * random.uniform(smallest, 1.0))
+    top, left = (int(value) for value in random.integers(0, side - part + 1, 2))
+    shown = image[top : top + part, left : left + part]
+    if part < side:
+        shown = np.asarray(cv2.resize(shown, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return np.ascontiguousarray(shown[:, ::-1] if random.random() < 0.5 else shown)
+
+
+class _Distillation:
+    def __init__(
+        self, size: Size, target: Target, images: OtherImages, recipe: DistillationRecipe, seed: int
+    ) -> None:
+        self.recipe, self.seed, self.images = recipe, seed, images
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "weights"))
+            network = description_network(size, CHANNELS, padding=True)
+        if size == "edge":
+            initialise_deep(network, generator(seed, "teacher"))
+        self.network = network.to(self.device)
+        self.target = target.to(self.device).eval()
+        self.optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
+        self.mean = torch.tensor(IMAGENET_MEAN, device=self.device).view(3, 1, 1)
+        self.std = torch.tensor(IMAGENET_STD, device=self.device).view(3, 1, 1)
+        self.done = 0
+        self.history: list[dict[str, float]] = []
+
+    def run(self, state: ResumeState, progress: Progress) -> tuple[nn.Sequential, list[dict[str, float]]]:
+        found = state.load()
+        if found is not None:
+            self._restore(found)
+            progress.say(f"resuming after {self.done} of {self.recipe.steps} steps")
+        else:
+            self._statistics(progress)
+        total, count = 0.0, 0
+        with progress.task("distilling", self.recipe.steps - self.done) as task:
+            while self.done < self.recipe.steps:
+                loss = self._step()
+                total, count, self.done = total + loss, count + 1, self.done + 1
+                task.advance(loss=loss)
+                if self.done % self.recipe.save_every == 0 or self.done == self.recipe.steps:
+                    self.history.append({"step": self.done, "loss": total / count})
+                    state.save(self._snapshot())
+                    total, count = 0.0, 0
+        return self.network.cpu().eval(), self.history
+
+    @torch.no_grad()
+    def _statistics(self, progress: Progress) -> None:
+        """Mean and deviation per channel over images that no step sees, in float64."""
+        total = torch.zeros(2, CHANNELS, dtype=torch.float64)
+        with progress.task("target statistics", self.recipe.statistics_images) as task:
+            for index in range(self.recipe.statistics_images):
+                said = self.target(self._pixels([_STATISTICS_START + index]))[0].double().flatten(1).cpu()
+                total += torch.stack([said.mean(1), said.square().mean(1)])
+                task.advance()
+        mean, square = (total / self.recipe.statistics_images).unbind()
+        deviation = (square - mean.square()).clamp_min(0).sqrt().clamp_min(_MIN_STD)
+        self.target.mean.copy_(mean.view(-1, 1, 1))
+        self.target.std.copy_(deviation.view(-1, 1, 1))
+
+    def _pixels(self, indices: list[int]) -> Tensor:
+        """(N, 2·side, 2·side, 3) uint8 RGB of some images of the series, cut and mirrored."""
+        shown = []
+        for index in indices:
+            random = np.random.default_rng(derive(self.seed, "cut", index))
+            shown.append(cut(self.images.image(index), self.recipe.smallest_crop, random))
+        return torch.from_numpy(np.stack(shown)).to(self.device)
+
+    def _step(self) -> float:
+        rate = self.recipe.rate * (0.1 if self.done >= int(self.recipe.drop_at * self.recipe.steps) else 1.0)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        start = self.done * self.recipe.batch
+        pixels = self._pixels(list(range(start, start + self.recipe.batch)))
+        # Rounded to whole pixel values, which both networks see.
+        random = generator(self.seed, "grey", self.done)
+        in_grey = torch.rand(len(pixels), generator=random) < self.recipe.grey_share
+        for index in in_grey.nonzero().flatten().tolist():
+            shade = grey(pixels[index].permute(2, 0, 1)[None].float())[0, 0].round()
+            pixels[index] = shade.to(torch.uint8)[..., None]
+        with torch.no_grad():
+            wanted = self.target(pixels)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            small = F.avg_pool2d(pixels.permute(0, 3, 1, 2).float() / 255.0, 2)
+            said = self.network((small - self.mean) / self.std).float()
+        loss = (said - wanted).square().mean()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise InputError(
+                f"distillation diverged: the loss became {value} in step {self.done + 1}; the last saved "
+                "state is kept; try a lower rate or another seed"
+            )
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        return value
+
+    def _snapshot(self) -> Snapshot:
+        tensors = {f"now.{key}": value for key, value in self.network.state_dict().items()}
+        tensors |= {"target.mean": self.target.mean, "target.std": self.target.std}
+        for index, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{key}": value for key, value in moments.items()}
+        # Distinct copies: safetensors refuses tensors that share memory.
+        copies = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
+        return Snapshot(copies, {"done": self.done, "history": self.history})
+
+    def _restore(self, found: Snapshot) -> None:
+        moments: dict[int, dict[str, Tensor]] = {}
+        weights: dict[str, Tensor] = {}
+        for key, value in found.tensors.items():
+            if key.startswith("now."):
+                weights[key.removeprefix("now.")] = value
+            elif key.startswith("adam."):
+                _, index, name = key.split(".")
+                moments.setdefault(int(index), {})[name] = value
+        self.network.load_state_dict(weights)
+        self.target.mean.copy_(found.tensors["target.mean"])
+        self.target.std.copy_(found.tensors["target.std"])
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
+        self.done, self.history = found.values["done"], found.values["history"]
