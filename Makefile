@@ -76,7 +76,8 @@ test-sanitize: .venv/.dev
 		$(BIN)/pytest tests/unit/native $(wildcard tests/unit/runtimes/test_native*.py)
 	$(SANITIZED) -B build/native-tsan -DEDGEAD_SANITIZE=thread >/dev/null
 	$(BIN)/cmake --build build/native-tsan
-	setarch -R $(BIN)/ctest --test-dir build/native-tsan --output-on-failure
+	TSAN_OPTIONS=suppressions=$(CURDIR)/runtimes/native/tests/tsan.supp setarch -R \
+		$(BIN)/ctest --test-dir build/native-tsan --output-on-failure
 
 test-arm: .venv/.dev
 	@command -v aarch64-linux-gnu-g++ >/dev/null && command -v qemu-aarch64 >/dev/null || { echo \

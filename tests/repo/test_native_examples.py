@@ -100,7 +100,7 @@ def built(native_prefix: Path, program: Program, tmp_path_factory: pytest.TempPa
         flags = [f"-DCMAKE_{language}_FLAGS={strict}" for language in ("C", "CXX")]
         program(
             *("cmake", "-S", folder, "-B", build, f"-DCMAKE_PREFIX_PATH={native_prefix}", *flags, "-Wno-dev"),
-            *("--no-warn-unused-cli", "-DCMAKE_BUILD_TYPE=Release"),
+            "-DCMAKE_BUILD_TYPE=Release",
             cwd=work,
         )
         program("cmake", "--build", build, cwd=work)

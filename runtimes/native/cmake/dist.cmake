@@ -21,7 +21,7 @@ if(NOT ARCH STREQUAL host)
   endif()
   set(toolchain -DCMAKE_TOOLCHAIN_FILE=${CMAKE_CURRENT_LIST_DIR}/${ARCH}-linux-gnu.cmake)
 endif()
-if(PYTHON)
+if(PYTHON AND NOT EXISTS ${BUILD}/CMakeCache.txt) # later it would go unused, and CMake says so
   list(APPEND toolchain -DPython3_EXECUTABLE=${PYTHON})
 endif()
 if(ONNXRUNTIME_INCLUDE)
