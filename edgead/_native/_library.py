@@ -69,6 +69,8 @@ def library() -> ctypes.CDLL:
         raise RuntimeMissingError(
             f"{path} has ABI {found}, this package needs {ABI_VERSION}; reinstall edgead"
         )
+    if not hasattr(lib, "edgead_session_run"):  # an ABI only grows: the same number, but fewer functions
+        raise RuntimeMissingError(f"{path} is older than this package; reinstall edgead")
     lib.edgead_version_string.restype = ctypes.c_char_p
     lib.edgead_status_string.restype = ctypes.c_char_p
     lib.edgead_status_string.argtypes = [ctypes.c_int32]
