@@ -2,7 +2,9 @@
 // and the model is kept warm. Run under ThreadSanitizer too (make test-sanitize).
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <thread>
 
 #include "session_fixture.hpp"
@@ -151,6 +153,29 @@ void check_closed_model(const std::filesystem::path &path) {
   CHECK_EQ(out.run(session.session, frame.image), EDGEAD_OK);
 }
 
+// Milliseconds of this process's CPU time during a pause.
+double cpu_ms_of_a_pause() {
+  const std::clock_t before = std::clock();
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  return 1e3 * static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC;
+}
+
+// Idle, the model works now and then; told to stop, it rests. A map of 1024 x 1024 makes that work visible.
+void check_keep_warm(const std::filesystem::path &folder) {
+  maker::Spec large;
+  large.map_h = large.map_w = 1024;
+  maker::make(folder / "warm.edgead", large);
+  const Opened opened(folder / "warm.edgead");
+  const double idle = cpu_ms_of_a_pause();
+  CHECK_EQ(edgead_model_keep_warm(opened.model, 5'000'000, nullptr, 0), EDGEAD_OK);
+  const double warm = cpu_ms_of_a_pause();
+  CHECK_EQ(edgead_model_keep_warm(opened.model, 10'000'000'000, nullptr, 0), EDGEAD_OK);  // seldom, in its place
+  const double seldom = cpu_ms_of_a_pause();
+  CHECK_EQ(edgead_model_keep_warm(opened.model, 0, nullptr, 0), EDGEAD_OK);
+  std::printf("CPU time in 400 ms: idle %.1f ms, kept warm %.1f ms, seldom %.1f ms\n", idle, warm, seldom);
+  CHECK(warm > 4 * (idle + 1) && warm > 4 * (seldom + 1));
+}
+
 }  // namespace
 
 int main() {
@@ -165,5 +190,6 @@ int main() {
   check_reload(first, second);
   check_reload_refusals(folder.path());
   check_closed_model(first);
+  check_keep_warm(folder.path());
   return check_failures();
 }
