@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
+import hypothesis.configuration
 import pytest
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
     from edgead.workflows.export import ExportReport
 
-# No example database in the tree, and no deadline: a busy machine is no failure.
+# No example database and no other files in the tree, and no deadline: a busy machine is no failure.
+hypothesis.configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "edgead-hypothesis")
 hypothesis.settings.register_profile("edgead", database=None, deadline=None)
 hypothesis.settings.load_profile("edgead")
 

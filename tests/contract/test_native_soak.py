@@ -1,4 +1,4 @@
-"""Memory of a session over 5,000 frames of OpenVINO; test_session_soak.cpp has 200,000 of the null engine."""
+"""Memory of a session over 40,000 frames of OpenVINO; the null engine has test_session_soak.cpp."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 _GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "bundle_v1.edgead"
-_FRAMES = 5_000
+_FRAMES = 40_000
 
 # In a process of its own: pytest's memory moves by itself. After a fifth more frames, to warm up.
 _SOAK = """
@@ -37,7 +37,7 @@ print(resident_bytes() - start)
 """
 
 
-def test_five_thousand_openvino_frames_leave_no_memory_behind() -> None:
+def test_many_openvino_frames_leave_no_memory_behind() -> None:
     command = [sys.executable, "-c", _SOAK, str(_GOLDEN), str(_FRAMES)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -45,5 +45,5 @@ def test_five_thousand_openvino_frames_leave_no_memory_behind() -> None:
     sys.stdout.write(
         f"{_FRAMES} frames: resident memory grew by {grown} bytes ({grown / _FRAMES:.2f} each)\n"
     )
-    # Less than one 8×8 float map, 256 bytes, in ten frames.
-    assert grown < _FRAMES * 256 // 10
+    # The kernel takes cold pages and gives them back; the smallest allocation kept a frame would be 32 bytes.
+    assert grown < _FRAMES * 32
