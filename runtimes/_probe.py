@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgead.errors import EdgeadError
 from edgead.runtimes._base import Availability
-from edgead.runtimes.native_runtime import ENGINES, named_library, packaged_library
+from edgead.runtimes.native_runtime import ENGINES, library_for
 from edgead.types import Geometry, PostRecipe, Thresholds
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def _try(engine: str, path: Path) -> Availability:
     from edgead._native.model import NativeModel
 
     _write(path, f"{engine}:fp32")
-    library = None if named_library(engine) else packaged_library(engine)
-    model = NativeModel(path, target=f"{engine}:fp32", engine_library=library, threads=1)
+    model = NativeModel(path, target=f"{engine}:fp32", engine_library=library_for(engine), threads=1)
     try:
         return Availability(True, version=model.info.engine_version)
     finally:
@@ -103,7 +102,7 @@ def _write(path: Path, target: str) -> None:
                 detector=DetectorInfo(name="probe", preset="probe", config={}),
                 geometry=Geometry(height=1, width=1),
                 post=PostRecipe(grid=(1, 3), output=(1, 3)),
-                operator=writer.add_operator(_identity(1), _identity(3)),
+                operator=writer.add_operator(_Identity(1), _Identity(3)),
                 graph=Graph(
                     file="graph.onnx",
                     data_files=(),
@@ -139,7 +138,3 @@ class _Identity:
         self.cols = size
         self.start: npt.NDArray[np.int32] = np.arange(size, dtype=np.int32)
         self.weights: npt.NDArray[np.float32] = np.ones((size, 1), np.float32)
-
-
-def _identity(size: int) -> _Identity:
-    return _Identity(size)

@@ -49,6 +49,11 @@ def packaged_library(engine: str) -> Path | None:
     return None
 
 
+def library_for(engine: str) -> Path | None:
+    """What to tell libedgead: the package's library, or None where it will read the variable or search."""
+    return None if named_library(engine) else packaged_library(engine)
+
+
 def may_open(engine: str) -> bool:
     """Whether a library of the engine lies where libedgead will look; only opening it tells more."""
     named = named_library(engine)
@@ -77,8 +82,7 @@ class NativeDriver:
             RuntimeMissingError: the engine's library is missing, or libedgead was built without this engine.
             EngineError: the engine refuses the work, or the self-test failed.
         """
-        # A variable that is set is libedgead's to read.
-        library = None if named_library(target.engine) else packaged_library(target.engine)
+        library = library_for(target.engine)
         self._model = NativeModel(
             bundle.source,
             target=str(target),

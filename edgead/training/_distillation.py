@@ -26,7 +26,7 @@ from edgead.progress import Progress
 from edgead.training._jitter import grey
 from edgead.training._other_images import OtherImages
 from edgead.training._seeds import derive, generator
-from edgead.training._state import ResumeState, Snapshot
+from edgead.training._state import ResumeState, Snapshot, pack, unpack
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -263,26 +263,13 @@ class _Distillation:
         self.optimiser.step()
         return value
 
+    def _statistics_tensors(self) -> dict[str, Tensor]:
+        return {"target.mean": self.target.mean, "target.std": self.target.std}
+
     def _snapshot(self) -> Snapshot:
-        tensors = {f"now.{key}": value for key, value in self.network.state_dict().items()}
-        tensors |= {"target.mean": self.target.mean, "target.std": self.target.std}
-        for index, moments in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{key}": value for key, value in moments.items()}
-        # Distinct copies: safetensors refuses tensors that share memory.
-        copies = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
-        return Snapshot(copies, {"done": self.done, "history": self.history})
+        tensors = pack(self.network, self.optimiser, self._statistics_tensors())
+        return Snapshot(tensors, {"done": self.done, "history": self.history})
 
     def _restore(self, found: Snapshot) -> None:
-        moments: dict[int, dict[str, Tensor]] = {}
-        weights: dict[str, Tensor] = {}
-        for key, value in found.tensors.items():
-            if key.startswith("now."):
-                weights[key.removeprefix("now.")] = value
-            elif key.startswith("adam."):
-                _, index, name = key.split(".")
-                moments.setdefault(int(index), {})[name] = value
-        self.network.load_state_dict(weights)
-        self.target.mean.copy_(found.tensors["target.mean"])
-        self.target.std.copy_(found.tensors["target.std"])
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
+        unpack(found.tensors, self.network, self.optimiser, self._statistics_tensors())
         self.done, self.history = found.values["done"], found.values["history"]

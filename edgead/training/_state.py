@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from edgead.bundle._storage import output_error, replace_file
 from edgead.errors import OutputError
@@ -22,6 +23,33 @@ class Snapshot:
 
     tensors: dict[str, Tensor]
     values: dict[str, Any]
+
+
+def pack(network: nn.Module, optimiser: Optimizer, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of what a training by one optimiser goes on from: ``now.*``, ``adam.*`` and `extra`."""
+    tensors = {f"now.{key}": value for key, value in network.state_dict().items()} | dict(extra)
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{key}": value for key, value in moments.items()}
+    # Distinct copies: safetensors refuses tensors that share memory.
+    return {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
+
+
+def unpack(
+    tensors: Mapping[str, Tensor], network: nn.Module, optimiser: Optimizer, extra: Mapping[str, Tensor]
+) -> None:
+    """Put back what `pack` took, in place."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    weights: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        if key.startswith("now."):
+            weights[key.removeprefix("now.")] = value
+        elif key.startswith("adam."):
+            _, index, name = key.split(".")
+            moments.setdefault(int(index), {})[name] = value
+    network.load_state_dict(weights)
+    for key, tensor in extra.items():
+        tensor.copy_(tensors[key])
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
 
 
 class ResumeState:

@@ -27,7 +27,7 @@ from edgead.training._efficientad_statistics import set_quantiles, set_teacher_s
 from edgead.training._jitter import grey, jitter
 from edgead.training._other_images import OtherImages
 from edgead.training._seeds import derive, generator
-from edgead.training._state import ResumeState, Snapshot
+from edgead.training._state import ResumeState, Snapshot, pack, unpack
 from edgead.training._teacher import load_teacher
 
 if TYPE_CHECKING:
@@ -251,27 +251,13 @@ class _Training:
             ]
         )
 
+    def _statistics_tensors(self) -> dict[str, Tensor]:
+        return {"teacher_mean": self.detector.teacher_mean, "teacher_std": self.detector.teacher_std}
+
     def _snapshot(self) -> Snapshot:
-        tensors = {f"now.{key}": value for key, value in self.trained.state_dict().items()}
-        tensors["teacher_mean"] = self.detector.teacher_mean
-        tensors["teacher_std"] = self.detector.teacher_std
-        for index, moments in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{key}": value for key, value in moments.items()}
-        # Distinct copies: safetensors refuses tensors that share memory.
-        copies = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
-        return Snapshot(copies, {"done": self.done, "history": self.history})
+        tensors = pack(self.trained, self.optimiser, self._statistics_tensors())
+        return Snapshot(tensors, {"done": self.done, "history": self.history})
 
     def _restore(self, found: Snapshot) -> None:
-        moments: dict[int, dict[str, Tensor]] = {}
-        networks: dict[str, Tensor] = {}
-        for key, value in found.tensors.items():
-            if key.startswith("now."):
-                networks[key.removeprefix("now.")] = value
-            elif key.startswith("adam."):
-                _, index, name = key.split(".")
-                moments.setdefault(int(index), {})[name] = value
-        self.trained.load_state_dict(networks)
-        self.detector.teacher_mean.copy_(found.tensors["teacher_mean"])
-        self.detector.teacher_std.copy_(found.tensors["teacher_std"])
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
+        unpack(found.tensors, self.trained, self.optimiser, self._statistics_tensors())
         self.done, self.history = found.values["done"], found.values["history"]

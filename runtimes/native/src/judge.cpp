@@ -48,12 +48,6 @@ void set_limits(edgead_post_params &params, const ThresholdValues &t) noexcept {
   params.heatmap_high = std::nextafter(params.pixel_threshold, std::numeric_limits<float>::infinity());
 }
 
-edgead_status check_buffer(const void *buffer, std::size_t capacity, std::size_t needed, const char *name,
-                           const ErrorSink &error) noexcept {
-  if (buffer == nullptr || capacity >= needed) return EDGEAD_OK;
-  return error.fail(EDGEAD_ERR_BUFFER_TOO_SMALL, "%s holds %zu elements, %zu are needed", name, capacity, needed);
-}
-
 }  // namespace
 
 std::uint64_t clock_ns() noexcept {

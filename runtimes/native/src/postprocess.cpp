@@ -13,13 +13,8 @@ struct edgead_postprocessor {
 
 namespace {
 
+using edgead::check_buffer;
 using edgead::ErrorSink;
-
-edgead_status check_buffer(const void *buffer, std::size_t capacity, std::size_t needed, const char *name,
-                           const ErrorSink &sink) noexcept {
-  if (buffer == nullptr || capacity >= needed) return EDGEAD_OK;
-  return sink.fail(EDGEAD_ERR_BUFFER_TOO_SMALL, "%s holds %zu elements, %zu are needed", name, capacity, needed);
-}
 
 edgead_status check_run(const edgead::PostPlan &plan, std::size_t raw_count, const edgead_post_params &params,
                         const edgead_post_result &result, const ErrorSink &sink) noexcept {

@@ -24,6 +24,12 @@ bool copy_sized(void *full, std::size_t full_size, const void *given, std::size_
   return true;
 }
 
+edgead_status check_buffer(const void *buffer, std::size_t capacity, std::size_t needed, const char *name,
+                           const ErrorSink &error) noexcept {
+  if (buffer == nullptr || capacity >= needed) return EDGEAD_OK;
+  return error.fail(EDGEAD_ERR_BUFFER_TOO_SMALL, "%s holds %zu elements, %zu are needed", name, capacity, needed);
+}
+
 }  // namespace edgead
 
 extern "C" {

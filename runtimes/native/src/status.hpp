@@ -26,6 +26,10 @@ struct ErrorSink {
 bool copy_sized(void *full, std::size_t full_size, const void *given, std::size_t caller_size,
                 std::size_t minimum) noexcept;
 
+// A caller's buffer, NULL where it is not wanted: BUFFER_TOO_SMALL with the needed size where it is too small.
+edgead_status check_buffer(const void *buffer, std::size_t capacity, std::size_t needed, const char *name,
+                           const ErrorSink &error) noexcept;
+
 // Writes defaults into the caller's struct of `caller_size` bytes. An older caller's struct is shorter, a newer
 // one's longer: known defaults first, zero beyond. NULL, and a size that holds no struct_size, are left alone.
 template <typename Struct>
