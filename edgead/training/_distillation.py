@@ -23,6 +23,7 @@ from edgead.backbones._base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from edgead.detectors._efficientad_networks import CHANNELS, Size, description_network, initialise_deep
 from edgead.errors import InputError, UsageError
 from edgead.progress import Progress
+from edgead.training._device import mixed_precision, training_device
 from edgead.training._jitter import grey
 from edgead.training._other_images import OtherImages
 from edgead.training._seeds import derive, generator
@@ -179,7 +180,7 @@ class _Distillation:
         self, size: Size, target: Target, images: OtherImages, recipe: DistillationRecipe, seed: int
     ) -> None:
         self.recipe, self.seed, self.images = recipe, seed, images
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = training_device()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "weights"))
             network = description_network(size, CHANNELS, padding=True)
@@ -248,7 +249,7 @@ class _Distillation:
             pixels[index] = shade.to(torch.uint8)[..., None]
         with torch.no_grad():
             wanted = self.target(pixels)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with mixed_precision(self.device):
             small = F.avg_pool2d(pixels.permute(0, 3, 1, 2).float() / 255.0, 2)
             said = self.network((small - self.mean) / self.std).float()
         loss = (said - wanted).square().mean()

@@ -23,6 +23,7 @@ from edgead.detectors._efficientad_networks import CHANNELS, initialise_deep
 from edgead.detectors.efficientad import EfficientAd
 from edgead.errors import DatasetError, InputError
 from edgead.progress import Progress
+from edgead.training._device import mixed_precision, training_device
 from edgead.training._efficientad_statistics import set_quantiles, set_teacher_statistics
 from edgead.training._jitter import grey, jitter
 from edgead.training._other_images import OtherImages
@@ -112,7 +113,7 @@ def fit(
     others = OtherImages(
         penalty, detector.geometry.input_size, seed=seed, progress=progress, use="penalty images"
     )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = training_device()
     detector.to(device)
     try:
         training = _Training(detector, numbers, seed, others)
@@ -234,7 +235,7 @@ class _Training:
         # In full precision: dividing by a small deviation would enlarge the rounding that students learn.
         with torch.no_grad():
             taught, taught_jittered = self.detector.describe(torch.cat([good, jittered])).chunk(2)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with mixed_precision(self.device):
             features = self.detector.student[:-1](torch.cat([good, other, jittered]))
             last = self.detector.student[-1]
             assert isinstance(last, nn.Conv2d)
