@@ -87,4 +87,48 @@ PRESETS: dict[str, dict[str, Any]] = {
         "config": {"size": "edge", "geometry": {"height": 256, "width": 256}},
         "training": {"steps": 70000},
     },
+    "cpr": {
+        "detector": "cpr",
+        "summary": "light: EfficientNet-Lite0 at strides 4 and 8, 16 values per descriptor, 320×320",
+        "config": {
+            "backbone": "efficientnet_lite0",
+            "taps": ["stage2", "stage3"],
+            "dim": 16,
+            "geometry": {"height": 320, "width": 320, "resampler": "opencv_linear"},
+        },
+        "training": {"steps": 1500, "batch": 4},
+    },
+    "cpr_densenet": {
+        "detector": "cpr",
+        "summary": "the paper's configuration: DenseNet-201, 384 values per descriptor, 320×320",
+        "config": {
+            "backbone": "densenet201",
+            "taps": ["denseblock1", "denseblock2"],
+            "dim": 384,
+            "geometry": {"height": 320, "width": 320, "resampler": "opencv_linear"},
+        },
+        "training": {"steps": 40000, "batch": 32},
+    },
+    "cpr_fast": {
+        "detector": "cpr",
+        "summary": "ResNet-18 at strides 4 and 8, 64 values per descriptor, 320×320",
+        "config": {
+            "backbone": "resnet18",
+            "taps": ["layer1", "layer2"],
+            "dim": 64,
+            "geometry": {"height": 320, "width": 320, "resampler": "opencv_linear"},
+        },
+        "training": {"steps": 40000, "batch": 32},
+    },
+    "cpr_faster": {
+        "detector": "cpr",
+        "summary": "ResNet-18 at strides 4 and 8, 16 values per descriptor, 320×320",
+        "config": {
+            "backbone": "resnet18",
+            "taps": ["layer1", "layer2"],
+            "dim": 16,
+            "geometry": {"height": 320, "width": 320, "resampler": "opencv_linear"},
+        },
+        "training": {"steps": 40000, "batch": 32},
+    },
 }
