@@ -60,7 +60,8 @@ class RetrievalHead(nn.Sequential):
 
 def normalised(descriptors: Tensor) -> Tensor:
     """(N, D, h, w), each position's vector divided by its length + 1e-8."""
-    return descriptors / (descriptors.norm(dim=1, keepdim=True) + EPS)
+    length: Tensor = descriptors.norm(dim=1, keepdim=True)
+    return descriptors / (length + EPS)
 
 
 def block_histograms(features: Tensor, centres: Tensor, grid: int) -> Tensor:
@@ -78,8 +79,7 @@ def block_histograms(features: Tensor, centres: Tensor, grid: int) -> Tensor:
     nearness = F.conv2d(features, 2 * centres[:, :, None, None], -centres.square().sum(1))
     codes = F.one_hot(nearness.argmax(1), len(centres)).movedim(3, 1).to(features.dtype)
     block = (features.shape[2] // grid, features.shape[3] // grid)
-    frequencies: Tensor = F.avg_pool2d(codes, block)
-    return frequencies.flatten(2).transpose(1, 2)
+    return F.avg_pool2d(codes, block).flatten(2).transpose(1, 2)
 
 
 def histogram_distances(query: Tensor, references: Tensor, kept: int) -> Tensor:
