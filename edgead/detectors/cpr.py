@@ -29,8 +29,8 @@ from edgead.types import Geometry, PostRecipe
 
 BankType = Literal["fp32", "fp16", "int8"]
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.int8}
-# Of a normalised descriptor's values, which lie in −1 … 1.
-_INT8_SCALE = 127.0
+# What int8 banks store is this times a normalised descriptor's value, which lies in −1 … 1.
+INT8_SCALE = 127.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +187,7 @@ class Cpr(Detector):
         """(K, D, h, w) float descriptors of some references (K,) int64."""
         stored: Tensor = self.get_buffer(f"bank{level}")[references]
         values = stored.to(self.centres.dtype)
-        return values / _INT8_SCALE if stored.dtype == torch.int8 else values
+        return values / INT8_SCALE if stored.dtype == torch.int8 else values
 
     @torch.no_grad()
     def set_references(self, images: Tensor, *, batch: int = 4) -> None:
@@ -216,7 +216,7 @@ class Cpr(Detector):
             for level, descriptors in enumerate(self.describe(taps)):
                 stored = self.get_buffer(f"bank{level}")
                 if stored.dtype == torch.int8:
-                    descriptors = (descriptors * _INT8_SCALE).round()
+                    descriptors = (descriptors * INT8_SCALE).round()
                 stored[part] = descriptors.to(stored.dtype)
 
     def forward(self, image: Tensor) -> DetectorOutput:

@@ -23,6 +23,8 @@ class _Observed:
 def fold_backbone(network: nn.Module, image: Tensor, scale: Tensor | None = None) -> nn.Module:
     """A float64 copy of `network` in which each batch norm that follows a convolution is part of it.
 
+    One that reads something else, as the first of a DenseNet's layers does, stays as it is.
+
     With g = γ/√(v + ε), g·(w∗x + b − m) + β is the convolution of weights g·w and bias g·(b − m) + β.
     With `scale`, the network is to be given x/scale, and the first convolution's weights are multiplied by
     scale: exact at the border too, since zero padding stays zero.
@@ -33,7 +35,7 @@ def fold_backbone(network: nn.Module, image: Tensor, scale: Tensor | None = None
         scale: (3,) per input channel.
 
     Raises:
-        InternalError: a batch norm that no single convolution feeds, no single stem to scale, or a result
+        InternalError: a batch norm or its convolution that runs twice, no single stem to scale, or a result
             that is not the same network.
     """
     folded = copy.deepcopy(network).double().eval()
@@ -42,7 +44,7 @@ def fold_backbone(network: nn.Module, image: Tensor, scale: Tensor | None = None
         before = folded(image)
         observed = _observe(folded, image)
         for conv, name in observed.pairs:
-            _absorb(conv, folded.get_submodule(name))
+            absorb(conv, folded.get_submodule(name))
             folded.set_submodule(name, nn.Identity())
         if scale is not None:
             if len(observed.stems) != 1:
@@ -67,9 +69,9 @@ def _observe(network: nn.Module, image: Tensor) -> _Observed:
             alive.append(output)
             if inputs[0] is image:
                 observed.stems.append(module)
-        else:
-            conv = written.pop(id(inputs[0]), None)
-            if conv is None or runs[module] > 1 or runs[conv] > 1:
+        elif id(inputs[0]) in written:
+            conv = written.pop(id(inputs[0]))
+            if runs[module] > 1 or runs[conv] > 1:
                 raise InternalError(f"batch norm {names[module]} does not follow one convolution of its own")
             observed.pairs.append((conv, names[module]))
 
@@ -85,11 +87,13 @@ def _observe(network: nn.Module, image: Tensor) -> _Observed:
     return observed
 
 
-def _absorb(conv: nn.Conv2d, norm: nn.Module) -> None:
+def absorb(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
+    """Make `conv`, in place, compute what the batch norm `norm` behind it would; returns it."""
     gain, offset = norm_affine(norm)
     bias = offset if conv.bias is None else conv.bias * gain + offset
     conv.weight = nn.Parameter(conv.weight * gain.view(-1, 1, 1, 1), requires_grad=False)
     conv.bias = nn.Parameter(bias, requires_grad=False)
+    return conv
 
 
 def norm_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
