@@ -80,6 +80,8 @@ class LoweredQuery(nn.Module):
 
     offset: Tensor
     log_histograms: Tensor
+    codes: Tensor
+    eps: Tensor
     reference_foreground: Tensor | None
 
     def __init__(self, detector: Cpr) -> None:
@@ -100,6 +102,8 @@ class LoweredQuery(nn.Module):
         reference = detector.histograms.double()
         self.register_buffer("log_histograms", -(reference + EPS).log().permute(2, 1, 0).contiguous())
         self.register_buffer("codes", torch.arange(config.clusters).view(1, -1, 1, 1))
+        # One value per element: the ONNX optimiser takes x + 1e-8 for x + 0 where the constant is a scalar.
+        self.register_buffer("eps", torch.full((config.clusters, 1, 1), EPS, dtype=torch.float64))
         self.object_map: nn.Module | None = None
         self.register_buffer("reference_foreground", None)
         if config.foreground:
@@ -132,7 +136,7 @@ class LoweredQuery(nn.Module):
         """(1, C, h, w) of the finer tap to (K,) int64."""
         codes = self.vocabulary(fine).argmax(1, keepdim=True)
         frequencies = F.avg_pool2d((codes == self.codes).to(fine.dtype), self.block)
-        p = frequencies.flatten(2)[0, :, :, None] + EPS
+        p = frequencies.flatten(2)[0, :, :, None] + self.eps
         # Products and sums, no matrix product: engines that compute those in bf16 would change the ranking.
         per_block = (p * p.log()).sum(0) + (p * self.log_histograms).sum(0)
         distances = per_block.topk(self.kept, dim=0, largest=False).values.sum(0)
@@ -155,6 +159,8 @@ class LoweredCpr(LoweredQuery):
             bank = detector.get_buffer(f"bank{level}")
             continued = F.pad(bank.float(), (reach,) * 4, mode="replicate").to(bank.dtype)
             self.register_buffer(f"bank{level}", continued)
+            row = torch.full((bank.shape[3],), EPS, dtype=torch.float64)  # see eps
+            self.register_buffer(f"row_eps{level}", row)
 
     def forward(self, image: Tensor) -> DetectorOutput:  # type: ignore[override]
         """Score (1, H, W, 3) uint8 RGB; the map is (1, 1, H, W)."""
@@ -180,7 +186,7 @@ class LoweredCpr(LoweredQuery):
                     shifted = one[:, :, dy : dy + height, dx : dx + width]
                     cosines.append((query * shifted).sum(1, keepdim=True))
         best = torch.cat(cosines, dim=1).amax(1, keepdim=True)
-        length = query.square().sum(1, keepdim=True).sqrt() + EPS
+        length = query.square().sum(1, keepdim=True).sqrt() + self.get_buffer(f"row_eps{level}")
         scale = INT8_SCALE if stored.dtype == torch.int8 else 1.0
         return 1 - best / (scale * length)
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgead.backbones._weights import load_weights
 from edgead.detectors._cpr_networks import RetrievalHead
 from edgead.detectors.cpr import Cpr
 from edgead.exporters.lowering._fold import fold_backbone
@@ -39,8 +40,10 @@ def make_cpr() -> Callable[..., Cpr]:
             "bank_type": "fp32",
         } | changes
         detector = Cpr.from_config(config)
+        # Real features: those of random weights hardly differ, and rounding would decide between clusters.
+        load_weights(detector.backbone, "efficientnet_lite0")
         random = torch.Generator().manual_seed(seed)
-        for module in detector.modules():
+        for module in detector.heads.modules():
             if isinstance(module, nn.BatchNorm2d):
                 assert module.running_mean is not None
                 assert module.running_var is not None
@@ -228,6 +231,20 @@ def test_query_graph_gives_what_the_search_needs(make_cpr: Callable[..., Cpr]) -
     assert references.dtype == torch.int32
     assert references.tolist() == [chosen]
     assert weight.shape == (1, 1, *detector.grids[0])
+
+
+def test_a_descriptor_of_length_zero_is_as_far_as_a_perpendicular_one(
+    make_cpr: Callable[..., Cpr], tmp_path: Path
+) -> None:
+    """Spec §6: q/(|q| + 1e-8) is 0 there, so the distance is 1 in each of the two taps."""
+    detector = make_cpr(foreground=False)
+    for head in detector.heads:
+        head[-1].weight.data.zero_()
+        head[-1].bias.data.zero_()
+    exported = export_graph(lower(detector), SIDES, tmp_path / "graph.onnx")
+    with OnnxRuntime().open(exported.path, Target("onnxruntime", "fp32")) as runtime:
+        got = runtime.infer(images(30).numpy()).anomaly_map
+    np.testing.assert_allclose(got, 2.0)
 
 
 @pytest.mark.parametrize("bank_type", ["fp32", "fp16", "int8"])
