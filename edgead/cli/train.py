@@ -27,6 +27,20 @@ def command(
         Path | None,
         typer.Option(metavar="DIR", help="efficientad: images that are not of the product. Default: drawn."),
     ] = None,
+    textures: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="cpr: textures for synthetic anomalies. Default: drawn."),
+    ] = None,
+    foreground: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|on|off", help="cpr: look at the object only. Default: auto, off for textures."
+        ),
+    ] = None,
+    bank_budget: Annotated[
+        float | None,
+        typer.Option(metavar="MIB", help="cpr: memory for reference images. Default: all are kept."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps to train. Default: the preset's.")] = None,
     roi: Annotated[
         str | None, typer.Option(metavar="X,Y,W,H", help="Part of the frame to look at, in pixels.")
@@ -61,6 +75,9 @@ def command(
         reserve_share=reserve,
         weights=weights,
         penalty=penalty,
+        textures=textures,
+        foreground=foreground,
+        bank_budget=bank_budget,
         steps=steps,
         roi=parse_roi(roi),
         bit_depth=bit_depth,

@@ -96,7 +96,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "dim": 16,
             "geometry": {"height": 320, "width": 320, "resampler": "opencv_linear"},
         },
-        "training": {"steps": 1500, "batch": 4},
+        "training": {"steps": 1500, "texture_steps": 500, "batch": 4},
     },
     "cpr_densenet": {
         "detector": "cpr",
@@ -107,7 +107,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "dim": 384,
             "geometry": {"height": 320, "width": 320, "resampler": "opencv_linear"},
         },
-        "training": {"steps": 40000, "batch": 32},
+        "training": {"steps": 40000, "texture_steps": 500, "batch": 32},
     },
     "cpr_fast": {
         "detector": "cpr",
@@ -118,7 +118,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "dim": 64,
             "geometry": {"height": 320, "width": 320, "resampler": "opencv_linear"},
         },
-        "training": {"steps": 40000, "batch": 32},
+        "training": {"steps": 40000, "texture_steps": 500, "batch": 32},
     },
     "cpr_faster": {
         "detector": "cpr",
@@ -129,6 +129,6 @@ PRESETS: dict[str, dict[str, Any]] = {
             "dim": 16,
             "geometry": {"height": 320, "width": 320, "resampler": "opencv_linear"},
         },
-        "training": {"steps": 40000, "batch": 32},
+        "training": {"steps": 40000, "texture_steps": 500, "batch": 32},
     },
 }

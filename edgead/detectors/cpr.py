@@ -146,6 +146,14 @@ class Cpr(Detector):
         return fine, coarse
 
     @property
+    def reference_bytes(self) -> int:
+        """What one reference takes in the bank."""
+        cells = [height * width for height, width in self.grids]
+        found = 4 * self.config.blocks**2 * self.config.clusters
+        found += 4 * cells[0] if self.config.foreground else 0
+        return found + sum(cells) * self.config.dim * _DTYPES[self.config.bank_type].itemsize
+
+    @property
     def post_recipe(self) -> PostRecipe:
         """Gaussian blur of the map, which has the input's size; the score sums its highest values."""
         size = self.geometry.input_size
@@ -188,6 +196,12 @@ class Cpr(Detector):
         stored: Tensor = self.get_buffer(f"bank{level}")[references]
         values = stored.to(self.centres.dtype)
         return values / INT8_SCALE if stored.dtype == torch.int8 else values
+
+    def drop_foreground(self) -> None:
+        """Let distances count everywhere, as for textures."""
+        if self.config.foreground:
+            self.config = replace(self.config, foreground=False)
+            del self.foreground_weight, self.foreground_bias, self.reference_foreground
 
     @torch.no_grad()
     def set_references(self, images: Tensor, *, batch: int = 4) -> None:

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from edgead.backbones._weights import LoadedWeights
 from edgead.detectors._efficientad_networks import CHANNELS, initialise_deep
 from edgead.detectors.efficientad import EfficientAd
-from edgead.errors import DatasetError, InputError
+from edgead.errors import DatasetError
 from edgead.progress import Progress
 from edgead.training._device import mixed_precision, training_device
+from edgead.training._divergence import check_finite
 from edgead.training._efficientad_statistics import set_quantiles, set_teacher_statistics
 from edgead.training._jitter import grey, jitter
 from edgead.training._other_images import OtherImages
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 FROZEN = "teacher"
-TAKES_PENALTY = True
+OPTIONS = frozenset({"penalty"})
 
 _LOSSES = ("hard", "penalty", "autoencoder", "student of autoencoder")
 
@@ -199,12 +200,7 @@ class _Training:
             torch.manual_seed(derive(self.seed, "dropout", self.done))
             losses = self._losses(good, jittered, other)
         values: list[float] = losses.detach().double().tolist()
-        for name, value in zip(_LOSSES, values, strict=True):
-            if not math.isfinite(value):
-                raise InputError(
-                    f"training diverged: the loss '{name}' became {value} in step {self.done + 1}; the last "
-                    "saved state is kept; look for odd images among the good ones, or train with another seed"
-                )
+        check_finite(_LOSSES, values, self.done + 1)
         self.optimiser.zero_grad()
         losses.sum().backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()

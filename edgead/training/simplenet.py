@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 FROZEN = "backbone"
-TAKES_PENALTY = False
+OPTIONS: frozenset[str] = frozenset()
 
 _MIN_STD = 1e-6
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,10 @@ from edgead.workflows._images import Skipped, load_pixels
 
 if TYPE_CHECKING:
     from edgead.detectors.model_file import ModelInfo
+
+
+# Which numbers of a recipe count optimiser steps; cpr has another one for textures.
+_STEPS = ("steps", "texture_steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,9 @@ def train(
     reserve_share: float = 0.2,
     weights: Path | None = None,
     penalty: Path | None = None,
+    textures: Path | None = None,
+    foreground: str | None = None,
+    bank_budget: float | None = None,
     steps: int | None = None,
     roi: tuple[int, int, int, int] | None = None,
     bit_depth: int | None = None,
@@ -73,6 +80,10 @@ def train(
             name, see `edgead.backbones._weights` and `edgead.training._teacher`.
         penalty: a folder of images that are not of the product, for a detector that is to stay silent about
             them; None = drawn ones.
+        textures: a folder of textures for synthetic anomalies; None = drawn ones.
+        foreground: ``auto``, ``on`` or ``off``: whether an anomaly counts on the object only, for a detector
+            that can tell it from the background; None = ``auto``.
+        bank_budget: MiB for the references that a detector keeps; None = all of them.
         steps: optimiser steps instead of the preset's (SimpleNet: per meta-epoch).
         roi: (x, y, w, h) in frame pixels that the detector looks at; None = the whole frame.
         bit_depth: significant bits of 16-bit files.
@@ -103,11 +114,14 @@ def train(
 
     recipe = _recipe(preset["training"], steps)
     training = load_plugin("edgead.training", preset["detector"], kind="training recipe")
-    extra = {} if penalty is None else {"penalty": penalty}
-    if extra and not training.TAKES_PENALTY:
-        raise UsageError(
-            f"--penalty {penalty}: {preset['detector']} learns from good images alone; leave it out"
-        )
+    options: dict[str, Any] = {
+        "penalty": penalty,
+        "textures": textures,
+        "foreground": foreground,
+        "bank_budget": bank_budget,
+    }
+    options = {name: value for name, value in options.items() if value is not None}
+    _check_options(preset["detector"], training.OPTIONS, options)
     network: Any = _registry.detector_class(preset["detector"]).from_config(_config(preset["config"], roi))
     source = training.load_frozen(network, weights, progress=progress)
     images = load_pixels(
@@ -121,7 +135,10 @@ def train(
         "recipe": recipe,
         "seed": seed,
         "weights": source.sha256,
-        "penalty": None if penalty is None else str(penalty.resolve()),
+        "options": {
+            name: str(value.resolve()) if isinstance(value, Path) else value
+            for name, value in options.items()
+        },
         "images to train on": [hashes[index] for index in trained],
         "reserved images": [hashes[index] for index in reserved],
         "edgead": created_by(),
@@ -135,7 +152,7 @@ def train(
         seed=seed,
         state=ResumeState(partial, fingerprint),
         progress=progress,
-        **extra,
+        **options,
     )
     info = model_file.ModelInfo(
         detector=preset["detector"],
@@ -165,9 +182,19 @@ def _config(preset: Mapping[str, Any], roi: tuple[int, int, int, int] | None) ->
     return {**preset, "geometry": {**preset["geometry"], "roi": roi}}
 
 
+def _check_options(detector: str, known: Collection[str], given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        if name not in known:
+            takes = ", ".join(f"--{option.replace('_', '-')}" for option in sorted(known))
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value}: {detector} takes "
+                f"{takes or 'no such option, it learns from good images alone'}; leave it out"
+            )
+
+
 def _recipe(preset: Mapping[str, Any], steps: int | None) -> Mapping[str, Any]:
     if steps is None:
         return preset
     if steps < 1:
         raise UsageError(f"{steps} steps: give at least 1")
-    return {**preset, "steps": steps}
+    return {key: steps if key in _STEPS else value for key, value in preset.items()}
