@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import torch
@@ -45,12 +45,14 @@ class BackboneSpec:
         taps: by name, from the shallowest to the deepest.
         mean: per RGB channel, subtracted from pixels in [0, 1].
         std: per RGB channel, divided by afterwards.
+        behind: shapes of tensors behind the deepest tap, where only they tell a file from a sibling's.
     """
 
     taps: Mapping[str, Tap]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     weights: WeightsSource
+    behind: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -82,6 +84,10 @@ class Backbone(nn.Module, ABC):
         """(N, H, W, 3) uint8 RGB to what the network was trained on: (N, 3, H, W) float."""
         pixels = image.permute(0, 3, 1, 2).to(self.mean.dtype) / 255.0
         return (pixels - self.mean) / self.std
+
+    def renamed(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Tensors of a weights file by this network's names, where files by other names are about."""
+        return tensors
 
     @abstractmethod
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

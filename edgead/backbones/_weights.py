@@ -54,6 +54,7 @@ def fill(network: Backbone, name: str, tensors: Mapping[str, Tensor], path: Path
     Raises:
         WeightsError: they are another network's; the message says whose; nothing was loaded.
     """
+    tensors = network.renamed(tensors)
     problem = _problem(name, network, tensors)
     if problem:
         raise WeightsError(
@@ -143,10 +144,14 @@ def _problem(name: str, network: Backbone, tensors: Mapping[str, Tensor]) -> str
     for key, value in wanted.items():
         if tensors[key].shape != value.shape:
             return f"{key} is {tuple(tensors[key].shape)} there and {tuple(value.shape)} here"
+    for key, shape in network.spec.behind.items():
+        if key in tensors and tensors[key].shape != shape:
+            return f"{key} is {tuple(tensors[key].shape)} there and {shape} in this network"
     # A deeper network of the same family has all our names, and more of them inside the same stages.
     whole = _whole(name).state_dict()
-    parts = {key.split(".")[0] for key in whole}
-    strangers = [key for key in tensors if key not in whole and key.split(".")[0] in parts]
+    depth = 1 if len({key.split(".")[0] for key in whole}) > 1 else 2  # below a name that all share
+    stages = {tuple(key.split(".")[:depth]) for key in whole}
+    strangers = [key for key in tensors if key not in whole and tuple(key.split(".")[:depth]) in stages]
     return f"it has layers that this network has not, {strangers[0]} for instance" if strangers else ""
 
 
@@ -158,7 +163,8 @@ def _whole(name: str) -> Backbone:
 
 def _looks_like(tensors: Mapping[str, Tensor]) -> str:
     for name in _base.names():
-        if not _problem(name, _whole(name), tensors):
+        whole = _whole(name)
+        if not _problem(name, whole, whole.renamed(tensors)):
             return f"the weights of {name}"
     first = ", ".join(list(tensors)[:3])
     return f"{len(tensors)} tensors that begin with {first}" if tensors else "an empty file"

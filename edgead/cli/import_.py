@@ -10,7 +10,7 @@ import typer
 
 def command(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Who wrote it: simplenet, efficientad, anomalib.")
+        str, typer.Argument(metavar="SOURCE", help="Who wrote it: simplenet, efficientad, cpr, anomalib.")
     ],
     checkpoint: Annotated[
         Path, typer.Argument(metavar="CHECKPOINT", help="The checkpoint's file or folder.")

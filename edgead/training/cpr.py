@@ -7,12 +7,11 @@ after a fixed number of steps; nothing here looks at reserved or test images.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -21,18 +20,13 @@ from torch import Tensor, nn
 
 from edgead.backbones._weights import LoadedWeights, load_weights
 from edgead.detectors.cpr import Cpr
-from edgead.errors import DatasetError, UsageError
+from edgead.errors import DatasetError
 from edgead.progress import Progress
-from edgead.training._cpr_fits import (
-    FineFeatures,
-    Foreground,
-    cluster,
-    fit_foreground,
-    neighbours,
-    spread_out,
-)
+from edgead.training._cpr_features import FineFeatures, cluster
+from edgead.training._cpr_foreground import Choice, check_choice, set_foreground, tell
 from edgead.training._cpr_losses import pair_losses, stack_pairs
 from edgead.training._cpr_pairs import Pairs, draw_pairs, likelihood
+from edgead.training._cpr_references import choose_references, different, neighbours
 from edgead.training._device import mixed_precision, training_device
 from edgead.training._divergence import check_finite
 from edgead.training._noise import lighter, salt_and_pepper
@@ -49,12 +43,7 @@ if TYPE_CHECKING:
 FROZEN = "backbone"
 OPTIONS = frozenset({"foreground", "textures", "bank_budget"})
 
-ForegroundChoice = Literal["auto", "on", "off"]
-# Separations: an object for sure, and the least with which a foreground can be fitted at all. MVTec's bottle
-# has 0.999, magnetic tiles 0.03.
-_OBJECT, _FITTABLE = 0.2, 0.1
 _LOSSES = ("positive, fine", "negative, fine", "positive, coarse", "negative, coarse")
-_MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +87,7 @@ def fit(
     seed: int,
     state: ResumeState,
     progress: Progress,
-    foreground: ForegroundChoice = "auto",
+    foreground: Choice = "auto",
     textures: Path | None = None,
     bank_budget: float | None = None,
 ) -> dict[str, Any]:
@@ -130,8 +119,7 @@ def fit(
         InputError: a loss is no longer a number; `state` keeps the last good one.
         OutputError: `state` cannot be read or written, or belongs to another training.
     """
-    if foreground not in get_args(ForegroundChoice):
-        raise UsageError(f"foreground {foreground!r}: use {', '.join(get_args(ForegroundChoice))}")
+    check_choice(foreground)
     images = different(images, progress)
     _check_enough(detector, len(images), len(reserved))
     series = OtherImages(
@@ -167,16 +155,6 @@ def initialise(detector: Cpr, seed: int) -> None:
                 module.reset_parameters()
 
 
-def different(images: Pixels, progress: Progress) -> Pixels:
-    """The images without copies, in their order; how many there were is said."""
-    first: dict[bytes, int] = {}
-    for index, image in enumerate(images):
-        first.setdefault(hashlib.sha256(image.tobytes()).digest(), index)
-    if len(first) < len(images):
-        progress.say(f"{len(images) - len(first)} of {len(images)} images are copies; each counts once")
-    return images[list(first.values())]
-
-
 def _check_enough(detector: Cpr, count: int, held_out: int) -> None:
     nearest = detector.config.nearest
     if count < nearest:
@@ -184,25 +162,6 @@ def _check_enough(detector: Cpr, count: int, held_out: int) -> None:
             f"{count} different good images to train on, {held_out} are held out; cpr compares each image "
             f"with the {nearest} most similar ones, so it needs at least {nearest}: add good images"
         )
-
-
-def choose_references(detector: Cpr, histograms: Tensor, budget: float | None, seed: int) -> list[int]:
-    """Indices of the images for the bank: all, or as many as `budget` MiB hold, spread out.
-
-    Raises:
-        DatasetError: the budget holds fewer than are searched per image.
-    """
-    if budget is None:
-        return list(range(len(histograms)))
-    each = detector.reference_bytes
-    count = int(budget * _MIB / each)
-    if count < detector.config.nearest:
-        raise DatasetError(
-            f"a bank of {budget:g} MiB holds {count} references of {each / _MIB:.2f} MiB, but "
-            f"{detector.config.nearest} are searched per image: give at least "
-            f"{detector.config.nearest * each / _MIB:.1f} MiB (--bank-budget)"
-        )
-    return spread_out(histograms, count, seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +200,7 @@ class _Training:
     def run(
         self,
         images: Pixels,
-        foreground: ForegroundChoice,
+        foreground: Choice,
         budget: float | None,
         state: ResumeState,
         progress: Progress,
@@ -254,7 +213,7 @@ class _Training:
             state.save(self._snapshot())
         else:
             self._restore(found)
-        self._tell(foreground, progress)
+        tell(self.found, progress)
         self._look(features)
         self.references = choose_references(self.detector, self.histograms, budget, self.seed)
         if len(self.references) < len(images):
@@ -264,43 +223,11 @@ class _Training:
             progress.say(f"resuming after {self.done} of {steps} steps")
         self._train(images, steps, state, progress)
 
-    def _fit(self, features: FineFeatures, foreground: ForegroundChoice) -> None:
+    def _fit(self, features: FineFeatures, foreground: Choice) -> None:
         vectors = features.sample(self.seed)
-        config = self.detector.config
-        self.detector.centres.copy_(torch.from_numpy(cluster(vectors, config.clusters, self.seed)))
-        if foreground == "off" or not config.foreground:
-            self._set_foreground(None)
-            self.found = {"used": False}
-            return
-        least = _FITTABLE if foreground == "on" else _OBJECT
-        fitted = fit_foreground(features, vectors, seed=self.seed, least=least)
-        if foreground == "on" and fitted.weight is None:
-            raise DatasetError(
-                "object and background of the good images cannot be told apart (separation "
-                f"{fitted.separation:.2f} of 1, {_FITTABLE} is the least): the object must be in the middle, "
-                "with background along the borders; train without --foreground on"
-            )
-        self._set_foreground(fitted)
-        self.found = {"separation": fitted.separation, "used": fitted.weight is not None}
-
-    def _set_foreground(self, fitted: Foreground | None) -> None:
-        if fitted is None or fitted.weight is None or fitted.bias is None:
-            self.detector.drop_foreground()
-        else:
-            self.detector.foreground_weight.copy_(fitted.weight)
-            self.detector.foreground_bias.copy_(fitted.bias)
-
-    def _tell(self, foreground: ForegroundChoice, progress: Progress) -> None:
-        if "separation" not in self.found:
-            progress.say("foreground: off, distances count everywhere")
-            return
-        what = (
-            "an object before a background" if self.found["used"] else "a texture, distances count everywhere"
-        )
-        progress.say(
-            f"foreground: {what} (separation {self.found['separation']:.2f}, 1 = clear, from {_OBJECT} on an "
-            "object)"
-        )
+        centres = cluster(vectors, self.detector.config.clusters, self.seed)
+        self.detector.centres.copy_(torch.from_numpy(centres))
+        self.found = set_foreground(self.detector, features, vectors, foreground, seed=self.seed)
 
     def _look(self, features: FineFeatures) -> None:
         """Histograms and foreground of the images, and which of them resemble each other."""
@@ -409,6 +336,6 @@ class _Training:
     def _restore(self, saved: Snapshot) -> None:
         self.found = saved.values["foreground"]
         if not self.found["used"]:
-            self._set_foreground(None)
+            self.detector.drop_foreground()
         unpack(saved.tensors, self.detector.heads, self.optimiser, self._fitted())
         self.done, self.history = saved.values["done"], saved.values["history"]
