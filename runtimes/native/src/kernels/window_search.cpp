@@ -34,6 +34,16 @@ typedef float HalfFloats __attribute__((vector_size(kLanes * 2)));
   __builtin_memcpy(&out, from, sizeof out);
 }
 
+// Loads once: the compiler would read the value anew with each use, and unaligned reads are what limits the loop.
+[[gnu::always_inline]] inline void load_once(Floats &out, const float *from) {
+  load(out, from);
+#if defined(__x86_64__)
+  asm("" : "+v"(out));
+#elif defined(__aarch64__)
+  asm("" : "+w"(out));
+#endif
+}
+
 [[gnu::always_inline]] inline void multiply_add(Floats &sum, const Floats &a, const Floats &b) {
 #if defined(EDGEAD_LEVEL_avx512)
   sum = (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
@@ -163,7 +173,7 @@ template <std::size_t rows, std::size_t window, std::size_t vectors>
 #pragma GCC unroll 8
       for (std::size_t v = 0; v < vectors; ++v) {
         Floats r;
-        load(r, bank + d + v * kLanes);
+        load_once(r, bank + d + v * kLanes);
 #pragma GCC unroll 8
         for (std::size_t i = 0; i < rows; ++i) multiply_add(sum[i][d][v], q[i][v], r);
       }
