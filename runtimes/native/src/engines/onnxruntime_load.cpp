@@ -17,6 +17,7 @@ static_assert(ORT_API_VERSION >= NEEDED_VERSION, "onnxruntime_c_api.h of 1.18 or
 
 std::string type_name(ONNXTensorElementDataType type) {
   if (type == ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8) return "u8";
+  if (type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32) return "i32";
   return type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT ? "f32" : "of another type";
 }
 
@@ -79,12 +80,14 @@ Handle<OrtSessionOptions> session_options(const EngineSource &source, const Api 
 
   // External data, under the names that the graph has for it: relative to its own folder. ONNX Runtime copies it.
   const std::string &file = source.target.main_file, folder = file.substr(0, file.rfind('/') + 1);
+  std::vector<std::shared_ptr<const Bytes>> kept;
   std::vector<const char *> names;
   std::vector<char *> buffers;
   std::vector<std::size_t> sizes;
   for (const std::string &name : source.target.files) {
     if (name == file || name.compare(0, folder.size(), folder) != 0) continue;
-    const Bytes &bytes = source.file(name);
+    kept.push_back(source.file(name));
+    const Bytes &bytes = *kept.back();
     names.push_back(name.c_str() + folder.size());
     // Only read, though the declaration does not say so.
     buffers.push_back(const_cast<char *>(reinterpret_cast<const char *>(bytes.data())));
@@ -136,11 +139,13 @@ std::shared_ptr<const Loaded> load(const EngineSource &source) {
   const auto loaded = std::make_shared<Loaded>(source.options.library);
   const Api &api = loaded->api;
   loaded->shapes = source.shapes;
+  loaded->outputs = source.outputs;
   loaded->environment = api.take<OrtEnv>(api.call->ReleaseEnv, "ONNX Runtime does not start", [&](OrtEnv **out) {
     return api.call->CreateEnv(ORT_LOGGING_LEVEL_FATAL, "edgead", out);
   });
   const Handle<OrtSessionOptions> options = session_options(source, api);
-  const Bytes &graph = source.file(target.main_file);
+  const auto kept = source.file(target.main_file);
+  const Bytes &graph = *kept;
   loaded->session = api.take<OrtSession>(
       api.call->ReleaseSession, "ONNX Runtime cannot load " + target.main_file, [&](OrtSession **out) {
         return api.call->CreateSessionFromArray(loaded->environment.get(), graph.data(), graph.size(), options.get(),
