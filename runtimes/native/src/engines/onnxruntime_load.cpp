@@ -60,7 +60,9 @@ std::vector<GraphTensor> tensors_of(const Loaded &loaded, bool inputs) {
   return tensors;
 }
 
-Handle<OrtSessionOptions> session_options(const EngineSource &source, const Api &api) {
+// `kept` holds what the options refer to, until a session is made of them.
+Handle<OrtSessionOptions> session_options(const EngineSource &source, const Api &api,
+                                          std::vector<std::shared_ptr<const Bytes>> &kept) {
   const std::string what = "ONNX Runtime does not take an option";
   auto options = api.take<OrtSessionOptions>(api.call->ReleaseSessionOptions, what, api.call->CreateSessionOptions);
   OrtSessionOptions *o = options.get();
@@ -80,7 +82,6 @@ Handle<OrtSessionOptions> session_options(const EngineSource &source, const Api 
 
   // External data, under the names that the graph has for it: relative to its own folder. ONNX Runtime copies it.
   const std::string &file = source.target.main_file, folder = file.substr(0, file.rfind('/') + 1);
-  std::vector<std::shared_ptr<const Bytes>> kept;
   std::vector<const char *> names;
   std::vector<char *> buffers;
   std::vector<std::size_t> sizes;
@@ -143,7 +144,8 @@ std::shared_ptr<const Loaded> load(const EngineSource &source) {
   loaded->environment = api.take<OrtEnv>(api.call->ReleaseEnv, "ONNX Runtime does not start", [&](OrtEnv **out) {
     return api.call->CreateEnv(ORT_LOGGING_LEVEL_FATAL, "edgead", out);
   });
-  const Handle<OrtSessionOptions> options = session_options(source, api);
+  std::vector<std::shared_ptr<const Bytes>> data;
+  const Handle<OrtSessionOptions> options = session_options(source, api, data);
   const auto kept = source.file(target.main_file);
   const Bytes &graph = *kept;
   loaded->session = api.take<OrtSession>(
