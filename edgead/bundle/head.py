@@ -55,6 +55,7 @@ class WindowSearch:
         dim: D, values of a descriptor.
         bank_type: fp32, fp16, or int8 = round(127·v); each descriptor has length 1.
         levels: the first is the finest; the others' maps are interpolated to its size.
+        grid: (h, w) of the map, the bundle's `post.grid`.
         weighted: whether the graph gives a weight that the map is multiplied by.
     """
 
@@ -64,6 +65,7 @@ class WindowSearch:
     dim: int
     bank_type: BankType
     levels: tuple[SearchLevel, ...]
+    grid: tuple[int, int]
     weighted: bool
 
     @classmethod
@@ -121,6 +123,8 @@ class WindowSearch:
             yield f"dim is {self.dim}, must be 1 to {_MAX_DIM}"
         if not 1 <= len(self.levels) <= _MAX_LEVELS:
             yield f"{len(self.levels)} levels, must be 1 to {_MAX_LEVELS}"
+        if not all(1 <= side <= _MAX_SIDE for side in self.grid):
+            yield f"grid is {self.grid[0]}x{self.grid[1]}, must be 1 to {_MAX_SIDE} a side"
         for index, level in enumerate(self.levels):
             if not (1 <= level.height <= _MAX_SIDE and 1 <= level.width <= _MAX_SIDE):
                 yield f"level {index} is {level.height}x{level.width}, must be 1 to {_MAX_SIDE} a side"
@@ -142,6 +146,8 @@ def target_problems(entry: TargetEntry, manifest: Manifest) -> Iterator[str]:
     for level in head.levels:
         if level.bank_file not in entry.files or level.bank_file == entry.main_file:
             yield f"head: bank_file {level.bank_file!r} is not among its files"
+    if head.grid != manifest.post.grid:
+        yield f"head: grid is {head.grid}, post.grid {manifest.post.grid}"
     batch, post = manifest.graph.input.shape[0], manifest.post
     if batch != 1 or post.channels != 1 or post.score_rule == "graph":
         yield (

@@ -47,6 +47,11 @@ WindowSearch read_window_search(const JsonField &field, const TargetEntry &entry
     if (bank_bytes(head, level) == 0)
       raise(EDGEAD_ERR_BUNDLE, "%s: the bank of %s is larger than 64 GiB", where.c_str(),
             in_quotes(level.bank_file).c_str());
+  const std::vector<JsonField> grid = field.at("grid").items(2);
+  if (grid[0].integer(1, kMostSearchSide) != m.post.grid_height ||
+      grid[1].integer(1, kMostSearchSide) != m.post.grid_width)
+    raise(EDGEAD_ERR_BUNDLE, "%s: grid is not post.grid, %ux%u", field.path().c_str(), m.post.grid_height,
+          m.post.grid_width);
   if (m.graph.batch != 1 || m.post.channels != 1 || m.post.score_rule == EDGEAD_SCORE_GRAPH)
     raise(EDGEAD_ERR_BUNDLE, "%s: a window_search makes one map of one image and no image_score, the graph has a batch "
           "of %u, %u channels%s", where.c_str(), m.graph.batch, m.post.channels,
