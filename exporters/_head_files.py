@@ -142,5 +142,6 @@ def _stored(reference: npt.NDArray[np.float32], bank_type: BankType) -> bytes:
     if not (np.abs(rows) <= 1.001).all():
         raise InternalError("a reference has values that are no parts of unit vectors: normalise over dim")
     if bank_type == "int8":
-        return np.rint(np.clip(rows, -1, 1) * np.float32(127)).astype(np.int8).tobytes()
-    return rows.astype("<f4" if bank_type == "fp32" else "<f2").tobytes()
+        rows = np.rint(np.clip(rows, -1, 1) * np.float32(127))
+    data: bytes = rows.astype({"fp32": "<f4", "fp16": "<f2", "int8": "i1"}[bank_type]).tobytes()
+    return data
