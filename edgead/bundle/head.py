@@ -24,8 +24,8 @@ FILE = "head.json"
 _MAX_BYTES = 1 << 16  # of that file
 _VALUE_BYTES: dict[BankType, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 # As window_search_plan.hpp has them.
-_MAX_REFERENCES, _MAX_DIM, _MAX_SIDE, _MAX_WINDOW, _MAX_LEVELS = 1 << 20, 4096, 1 << 15, 7, 8
-_MAX_BANK_BYTES = 1 << 36
+MAX_REFERENCES, MAX_DIM, MAX_SIDE, MAX_WINDOW, MAX_LEVELS = 1 << 20, 4096, 1 << 15, 7, 8
+MAX_BANK_BYTES = 1 << 36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,22 +115,22 @@ class WindowSearch:
 
     def problems(self) -> Iterator[str]:
         """What is out of range."""
-        if not 1 <= self.references <= _MAX_REFERENCES:
-            yield f"{self.references} references, must be 1 to {_MAX_REFERENCES}"
+        if not 1 <= self.references <= MAX_REFERENCES:
+            yield f"{self.references} references, must be 1 to {MAX_REFERENCES}"
         if not 1 <= self.nearest <= self.references:
             yield f"nearest is {self.nearest} of {self.references} references"
-        if not 1 <= self.dim <= _MAX_DIM:
-            yield f"dim is {self.dim}, must be 1 to {_MAX_DIM}"
-        if not 1 <= len(self.levels) <= _MAX_LEVELS:
-            yield f"{len(self.levels)} levels, must be 1 to {_MAX_LEVELS}"
-        if not all(1 <= side <= _MAX_SIDE for side in self.grid):
-            yield f"grid is {self.grid[0]}x{self.grid[1]}, must be 1 to {_MAX_SIDE} a side"
+        if not 1 <= self.dim <= MAX_DIM:
+            yield f"dim is {self.dim}, must be 1 to {MAX_DIM}"
+        if not 1 <= len(self.levels) <= MAX_LEVELS:
+            yield f"{len(self.levels)} levels, must be 1 to {MAX_LEVELS}"
+        if not all(1 <= side <= MAX_SIDE for side in self.grid):
+            yield f"grid is {self.grid[0]}x{self.grid[1]}, must be 1 to {MAX_SIDE} a side"
         for index, level in enumerate(self.levels):
-            if not (1 <= level.height <= _MAX_SIDE and 1 <= level.width <= _MAX_SIDE):
-                yield f"level {index} is {level.height}x{level.width}, must be 1 to {_MAX_SIDE} a side"
-            if level.window % 2 == 0 or not 1 <= level.window <= _MAX_WINDOW:
-                yield f"level {index} has a window of {level.window}, must be odd, 1 to {_MAX_WINDOW}"
-            if self.bank_bytes(level) > _MAX_BANK_BYTES:
+            if not (1 <= level.height <= MAX_SIDE and 1 <= level.width <= MAX_SIDE):
+                yield f"level {index} is {level.height}x{level.width}, must be 1 to {MAX_SIDE} a side"
+            if level.window % 2 == 0 or not 1 <= level.window <= MAX_WINDOW:
+                yield f"level {index} has a window of {level.window}, must be odd, 1 to {MAX_WINDOW}"
+            if self.bank_bytes(level) > MAX_BANK_BYTES:
                 yield f"the bank {level.bank_file!r} is larger than 64 GiB"
 
 
