@@ -21,6 +21,7 @@ class CompiledTarget:
             openvino:fp32 and openvino:bf16 are one IR, onnxruntime:fp32 is graph.onnx itself.
         tools: package name to version, of what compiled it.
         config: options that it was compiled with, as the engine spells them.
+        head: what `TargetEntry.head` shall say; None for an engine that makes the map itself.
     """
 
     target: Target
@@ -28,6 +29,7 @@ class CompiledTarget:
     files: tuple[Path, ...]
     tools: dict[str, str]
     config: dict[str, str] = field(default_factory=dict)
+    head: dict[str, object] | None = None
 
 
 class Exporter(ABC):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgead.errors import EngineError, UsageError
+from edgead.runtimes._base import RawOutput
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 INPUT = "image"
 MAP = "anomaly_map"
@@ -35,17 +42,56 @@ def check_input(
     return sizes[0], sizes[1], sizes[2], sizes[3]
 
 
-def check_outputs(graph: Path, names: Sequence[str]) -> bool:
-    """Whether the graph gives an ``image_score`` beside its ``anomaly_map``.
+class GraphOutputs(ABC):
+    """Which outputs an engine's graph has, and what becomes of them."""
 
-    Raises:
-        EngineError: there is no ``anomaly_map``, or an output of another name.
-    """
-    if MAP not in names or not set(names) <= {MAP, SCORE}:
-        raise EngineError(
-            f"{graph.name}: outputs are {', '.join(names)}; edgead runs graphs with {MAP} and at most {SCORE}"
-        )
-    return SCORE in names
+    @abstractmethod
+    def check(self, graph: Path, names: Sequence[str]) -> tuple[str, ...]:
+        """The outputs to bind, of those that the graph has.
+
+        Raises:
+            EngineError: one is missing, or is there and should not be.
+        """
+
+    @abstractmethod
+    def dtype(self, name: str) -> str:
+        """NumPy's name of the output's element type."""
+
+    @abstractmethod
+    def bind(self, graph: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> RawOutput:
+        """Keep the arrays that each run fills; what `finish` leaves the result in.
+
+        Raises:
+            EngineError: an array has not the shape that it must have.
+        """
+
+    def finish(self) -> None:  # noqa: B027  # most graphs need nothing more
+        """What is left to do after each run.
+
+        Raises:
+            EngineError: the graph's values cannot be used.
+        """
+
+
+class MapOutputs(GraphOutputs):
+    """``anomaly_map``, and ``image_score`` where the graph gives one."""
+
+    def check(self, graph: Path, names: Sequence[str]) -> tuple[str, ...]:
+        """One or both."""
+        if MAP not in names or not set(names) <= {MAP, SCORE}:
+            raise EngineError(
+                f"{graph.name}: outputs are {', '.join(names)}; edgead runs graphs with {MAP} and at most "
+                f"{SCORE}"
+            )
+        return (MAP, SCORE) if SCORE in names else (MAP,)
+
+    def dtype(self, name: str) -> str:
+        """float32."""
+        return "float32"
+
+    def bind(self, graph: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> RawOutput:
+        """The arrays themselves."""
+        return RawOutput(arrays[MAP], arrays.get(SCORE))  # type: ignore[arg-type]  # of the type that `dtype` gave
 
 
 def check_file(graph: Path) -> None:

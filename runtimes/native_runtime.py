@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgead._native.model import NativeModel
 from edgead._native.session import NativeSession
+from edgead.bundle.head import SUFFIX
 from edgead.errors import BundleError, InternalError
 from edgead.imaging.frame import Frame
 from edgead.runtimes._driver import RawScores, RuntimeName
@@ -27,23 +28,26 @@ _LIBRARIES = {
     "onnxruntime": ("capi/libonnxruntime.so*", "EDGEAD_ONNXRUNTIME_LIBRARY"),
 }
 ENGINES = tuple(_LIBRARIES)
+_OPENED = {engine + suffix: engine for engine in ENGINES for suffix in ("", SUFFIX)}
+"""What libedgead opens → the engine whose library it needs: a head is libedgead's own."""
 
 
 def named_library(engine: str) -> str:
     """What the engine's environment variable says; empty where it is not set."""
-    return os.environ.get(_LIBRARIES[engine][1], "") if engine in _LIBRARIES else ""
+    return os.environ.get(_LIBRARIES[_OPENED[engine]][1], "") if engine in _OPENED else ""
 
 
 def packaged_library(engine: str) -> Path | None:
     """The engine's C library in its Python package, which is not imported; None where there is none."""
-    if engine not in _LIBRARIES:
+    if engine not in _OPENED:
         return None
+    package = _OPENED[engine]
     try:
-        spec = importlib.util.find_spec(engine)
+        spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
         return None
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
-        found = sorted(Path(folder).glob(_LIBRARIES[engine][0]))
+        found = sorted(Path(folder).glob(_LIBRARIES[package][0]))
         if found:
             return found[-1]
     return None

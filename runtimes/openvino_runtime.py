@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.errors import EngineError, RuntimeMissingError
 from edgead.runtimes._base import Availability, RawOutput, Runtime
-from edgead.runtimes._graph import INPUT, MAP, SCORE, check_file, check_input, check_outputs, last_line
+from edgead.runtimes._graph import INPUT, GraphOutputs, MapOutputs, check_file, check_input, last_line
 from edgead.runtimes._openvino import MISSING, openvino
 from edgead.types import Target
 
@@ -32,7 +32,12 @@ class OpenVINORuntime(Runtime):
         super().__init__()
         self._request: Any = None
         self._input: npt.NDArray[np.uint8] | None = None
+        self._outputs: GraphOutputs = MapOutputs()
         self._output: RawOutput | None = None
+
+    def outputs_of(self, graph: Path) -> GraphOutputs:
+        """What `graph` gives."""
+        return MapOutputs()
 
     @classmethod
     def availability(cls) -> Availability:
@@ -52,6 +57,7 @@ class OpenVINORuntime(Runtime):
         except ImportError as err:
             raise RuntimeMissingError(MISSING) from err
         check_file(graph)
+        self._outputs = self.outputs_of(graph)
         core = package.Core()
         device = _device(core, target)
         config: dict[str, Any] = {
@@ -70,7 +76,7 @@ class OpenVINORuntime(Runtime):
         port = model.input()
         dims = [size.get_length() if size.is_static else str(size) for size in port.get_partial_shape()]
         shape = check_input(graph, port.get_any_name(), port.get_element_type().get_type_name(), dims)
-        scored = check_outputs(graph, [output.get_any_name() for output in model.outputs])
+        names = self._outputs.check(graph, [output.get_any_name() for output in model.outputs])
         try:
             compiled = core.compile_model(model, device, config)
         except Exception as err:
@@ -80,21 +86,23 @@ class OpenVINORuntime(Runtime):
             raise EngineError(
                 f"{target}: this {device} would run {given}, not {target.precision}; choose another target"
             )
-        self._bind(compiled, shape, scored)
+        self._bind(graph, compiled, shape, names)
         return shape
 
-    def _bind(self, compiled: Any, shape: tuple[int, int, int, int], scored: bool) -> None:
+    def _bind(
+        self, graph: Path, compiled: Any, shape: tuple[int, int, int, int], names: tuple[str, ...]
+    ) -> None:
         import numpy as np
 
         tensor = openvino().Tensor
         self._request = compiled.create_infer_request()
         self._input = np.zeros(shape, np.uint8)
         self._request.set_tensor(INPUT, tensor(self._input, shared_memory=True))
-        outputs: dict[str, npt.NDArray[np.float32]] = {}
-        for name in (MAP, SCORE) if scored else (MAP,):
-            outputs[name] = np.zeros(tuple(compiled.output(name).shape), np.float32)
-            self._request.set_tensor(name, tensor(outputs[name], shared_memory=True))
-        self._output = RawOutput(outputs[MAP], outputs.get(SCORE))
+        arrays: dict[str, npt.NDArray[np.generic]] = {}
+        for name in names:
+            arrays[name] = np.zeros(tuple(compiled.output(name).shape), self._outputs.dtype(name))
+            self._request.set_tensor(name, tensor(arrays[name], shared_memory=True))
+        self._output = self._outputs.bind(graph, arrays)
 
     def infer_impl(self, image: npt.NDArray[np.uint8]) -> RawOutput:
         """Copy the image into the bound tensor and run."""
@@ -105,11 +113,13 @@ class OpenVINORuntime(Runtime):
             self._request.infer()
         except Exception as err:
             raise EngineError(f"OpenVINO failed on an image: {last_line(err)}") from err
+        self._outputs.finish()
         return self._output
 
     def close_impl(self) -> None:
         """Drop the request, and with it the compiled model and its tensors."""
         self._request = self._input = self._output = None
+        self._outputs = MapOutputs()
 
 
 def _device(core: Any, target: Target) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.errors import EngineError, RuntimeMissingError
 from edgead.runtimes._base import Availability, RawOutput, Runtime
-from edgead.runtimes._graph import INPUT, MAP, SCORE, check_file, check_input, check_outputs, last_line
+from edgead.runtimes._graph import INPUT, GraphOutputs, MapOutputs, check_file, check_input, last_line
 from edgead.types import Target
 
 if TYPE_CHECKING:
@@ -27,7 +27,12 @@ class OnnxRuntime(Runtime):
         super().__init__()
         self._session: Any = None
         self._binding: Any = None
+        self._outputs: GraphOutputs = MapOutputs()
         self._output: RawOutput | None = None
+
+    def outputs_of(self, graph: Path) -> GraphOutputs:
+        """What `graph` gives."""
+        return MapOutputs()
 
     @classmethod
     def availability(cls) -> Availability:
@@ -49,6 +54,7 @@ class OnnxRuntime(Runtime):
         check_file(graph)
         if target.device != "cpu":
             raise EngineError(f"{target}: this runtime drives ONNX Runtime on the cpu only")
+        self._outputs = self.outputs_of(graph)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors come as exceptions, not also as lines on stderr
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -67,7 +73,7 @@ class OnnxRuntime(Runtime):
         if len(inputs) != 1:
             raise EngineError(f"{graph.name}: {len(inputs)} inputs, a graph has one, {INPUT!r}")
         shape = check_input(graph, inputs[0].name, inputs[0].type, inputs[0].shape)
-        check_outputs(graph, [output.name for output in session.get_outputs()])
+        self._outputs.check(graph, [output.name for output in session.get_outputs()])
         self._session, self._binding = session, session.io_binding()
         self._bind_outputs(graph)
         return shape
@@ -75,13 +81,13 @@ class OnnxRuntime(Runtime):
     def _bind_outputs(self, graph: Path) -> None:
         import numpy as np
 
-        arrays: dict[str, npt.NDArray[np.float32]] = {}
+        arrays: dict[str, npt.NDArray[np.generic]] = {}
         for output in self._session.get_outputs():
             if not all(isinstance(size, int) for size in output.shape):
                 raise EngineError(f"{graph.name}: output {output.name} has no static shape ({output.shape})")
-            arrays[output.name] = array = np.zeros(output.shape, np.float32)
-            self._binding.bind_output(output.name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
-        self._output = RawOutput(arrays[MAP], arrays.get(SCORE))
+            arrays[output.name] = array = np.zeros(output.shape, self._outputs.dtype(output.name))
+            self._binding.bind_output(output.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        self._output = self._outputs.bind(graph, arrays)
 
     def infer_impl(self, image: npt.NDArray[np.uint8]) -> RawOutput:
         """Bind the image where it lies and run."""
@@ -91,8 +97,10 @@ class OnnxRuntime(Runtime):
             self._session.run_with_iobinding(self._binding)
         except Exception as err:
             raise EngineError(f"ONNX Runtime failed on an image: {last_line(err)}") from err
+        self._outputs.finish()
         return self._output
 
     def close_impl(self) -> None:
         """Drop the session and its binding."""
         self._session = self._binding = self._output = None
+        self._outputs = MapOutputs()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgead.bundle._tree import HASH_LIST, MANIFEST, name_problem
 from edgead.bundle.hashes import is_content_hash
+from edgead.bundle.head import target_problems
 from edgead.errors import UsageError
 from edgead.types import Target, Thresholds
 
@@ -137,11 +138,11 @@ def _targets(manifest: Manifest) -> Iterator[str]:
     if problem := thresholds_problem(manifest.reference):
         yield f"reference: {problem}"
     for entry in manifest.targets:
-        yield from (f"target {entry.target}: {problem}" for problem in _target(entry))
+        yield from (f"target {entry.target}: {problem}" for problem in _target(entry, manifest))
     yield from _doubles("target", [entry.target for entry in manifest.targets])
 
 
-def _target(entry: TargetEntry) -> Iterator[str]:
+def _target(entry: TargetEntry, manifest: Manifest) -> Iterator[str]:
     try:
         target = Target.parse(entry.target)
     except UsageError as err:
@@ -156,6 +157,7 @@ def _target(entry: TargetEntry) -> Iterator[str]:
         yield problem
     if entry.score_tolerance < 0 or entry.map_tolerance < 0:
         yield "a self-test tolerance is negative"
+    yield from target_problems(entry, manifest)
 
 
 def _golden(manifest: Manifest) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 Reading refuses what another language's reader might read differently: NaN, double keys, integers beyond
 ±2^53, control characters. Fields that the class does not have are ignored, so that a later minor addition
-stays readable; fields that it has are all required.
+stays readable; fields that it has are all required, but for those with the metadata `OPTIONAL`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,22 @@ from edgead.errors import BundleError, InternalError, UsageError
 
 MAX_INTEGER = 2**53 - 1  # what a double, and so every JSON reader, holds exactly
 MAX_NESTING = 32
+OPTIONAL = {"optional": True}
+"""Metadata of a field with the default None that may be missing; None is not written."""
 
 T = TypeVar("T")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def to_values(value: object) -> dict[str, Any]:
+    """`value`, a dataclass of this module's kind, as what JSON holds.
+
+    Raises:
+        InternalError: as `dump`.
+    """
+    values = _plain(value, type(value).__name__)
+    assert isinstance(values, dict)
+    return values
 
 
 def dump(value: object) -> bytes:
@@ -37,7 +50,11 @@ def dump(value: object) -> bytes:
 
 def _plain(value: object, where: str) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
+        names = [
+            field.name
+            for field in dataclasses.fields(value)
+            if not field.metadata.get("optional") or getattr(value, field.name) is not None
+        ]
         return {name: _plain(getattr(value, name), f"{where}.{name}") for name in names}
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
@@ -147,7 +164,9 @@ def _decode(hint: Any, value: object, where: str) -> Any:
         return value
     if hint is str and isinstance(value, str):
         return value
-    names = {float: "a number", int: "an integer", str: "a string"}
+    if hint is bool and isinstance(value, bool):
+        return value
+    names = {float: "a number", int: "an integer", str: "a string", bool: "true or false"}
     if hint not in names:
         raise InternalError(f"{where}: the codec has no rule for {hint}")
     raise _wrong(where, value, names[hint])
@@ -159,6 +178,8 @@ def _decode_dataclass(cls: Any, value: object, where: str) -> Any:
     hints = _hints(cls)
     arguments: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
+        if field.name not in value and field.metadata.get("optional"):
+            continue
         if field.name not in value:
             raise BundleError(f"{where}: the field {field.name!r} is missing")
         arguments[field.name] = _decode(hints[field.name], value[field.name], _field(where, field.name))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Literal
 
 import edgead
 from edgead.bundle import _checks, _codec
 from edgead.bundle._tree import MANIFEST, MAX_MANIFEST_BYTES
+from edgead.bundle.head import SUFFIX, WindowSearch
 from edgead.errors import BundleError, InternalError
 from edgead.types import Geometry, PostRecipe, Precision, Thresholds
 
@@ -162,6 +163,8 @@ class TargetEntry:
         thresholds: this target's own, raw units.
         score_tolerance: most that a golden image's raw score may move on another machine, raw units.
         map_tolerance: the same for each value of its map.
+        head: what libedgead does behind the engine, as `WindowSearch.to_values` gives it; None for an engine
+            that makes the map itself. Of engines that this edgead does not know, whatever it is.
     """
 
     target: str
@@ -175,6 +178,18 @@ class TargetEntry:
     thresholds: Thresholds
     score_tolerance: float
     map_tolerance: float
+    head: dict[str, object] | None = field(default=None, metadata=_codec.OPTIONAL)
+
+    @property
+    def window_search(self) -> WindowSearch | None:
+        """The head of an engine whose name asks for one.
+
+        Raises:
+            BundleError: there is none, or not one that this edgead reads.
+        """
+        if not self.engine.endswith(SUFFIX):
+            return None
+        return WindowSearch.from_values(self.head, "head")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

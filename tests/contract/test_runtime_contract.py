@@ -144,7 +144,10 @@ def assert_close(got: np.ndarray, expected: np.ndarray, quirks: Quirks) -> None:
 
 
 def test_every_runtime_has_a_case() -> None:
-    assert {Target.parse(case.target).engine for case in CASES} == set(engines())
+    # Engines with a head run other graphs: test_window_search_runtime.py.
+    assert {Target.parse(case.target).engine for case in CASES} == {
+        name for name in engines() if "+" not in name
+    }
 
 
 @pytest.mark.parametrize("batch", [1, 2])

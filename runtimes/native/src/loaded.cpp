@@ -52,7 +52,7 @@ std::shared_ptr<const Loaded> load(const std::string &path, const LoadOptions &o
   const Bundle &bundle = *opened;
   const Manifest &manifest = bundle.manifest();
   loaded->generation = generation;
-  loaded->cpu_mask = options.cpu_mask;
+  loaded->cpu_mask = options.engine.cpu_mask;
   loaded->shapes = tensor_shapes(manifest);
   loaded->operator_h = bundle.operator_h();
   loaded->operator_w = bundle.operator_w();

@@ -23,7 +23,6 @@ struct Golden {
 struct LoadOptions {
   EngineOptions engine;
   std::string target;  // empty = the first that can be opened
-  std::uint64_t cpu_mask = ~std::uint64_t{0};
   bool without_engine = false;
 };
 

@@ -16,7 +16,7 @@ edgead::LoadOptions load_options(const edgead_model_options &o) {
   if (o.engine_library != nullptr) options.engine.library = o.engine_library;
   if (o.cache_dir != nullptr) options.engine.cache_dir = o.cache_dir;
   if (o.target != nullptr) options.target = o.target;
-  options.cpu_mask = o.cpu_mask;
+  options.engine.cpu_mask = o.cpu_mask;
   options.without_engine = o.without_engine != 0;
   if (o.log != nullptr)
     options.engine.log = [callback = o.log, user = o.log_user_data](int level, const std::string &message) {

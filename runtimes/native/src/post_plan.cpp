@@ -5,7 +5,6 @@
 #include <cstring>
 #include <limits>
 
-#include "cpu.hpp"
 #include "top_k.hpp"
 
 namespace edgead {
@@ -13,21 +12,6 @@ namespace {
 
 constexpr std::uint32_t kMostSide = 1u << 15;      // pixels or cells along one side
 constexpr std::size_t kMostCells = std::size_t{1} << 28;  // channels * grid, and map
-
-const PostKernels &kernels_for(std::uint64_t cpu_mask) noexcept {
-  switch (select_level(cpu_mask)) {
-#ifdef EDGEAD_HAVE_avx512
-    case Level::avx512: return avx512::post_kernels();
-#endif
-#ifdef EDGEAD_HAVE_avx2
-    case Level::avx2: return avx2::post_kernels();
-#endif
-#ifdef EDGEAD_HAVE_neon
-    case Level::neon: return neon::post_kernels();
-#endif
-    default: return scalar::post_kernels();
-  }
-}
 
 edgead_status check_banded(const edgead_banded &matrix, const char *name, std::uint32_t cols,
                            const ErrorSink &sink) noexcept {
@@ -82,39 +66,22 @@ edgead_status check(const edgead_postprocess_options &options, const ErrorSink &
   return EDGEAD_OK;
 }
 
-// Leaves out the zeros at both ends of each row: 0 * inf must not reach pixels that do not use a cell.
-bool trim(const edgead_banded &matrix, BandedRows &rows) noexcept {
-  const std::size_t band = matrix.band;
-  if (!rows.spans.allocate(matrix.rows) || !rows.weights.allocate(matrix.rows * band)) return false;
-  std::memcpy(rows.weights.data(), matrix.weights, matrix.rows * band * sizeof(float));
-  for (std::size_t r = 0; r < matrix.rows; ++r) {
-    const float *weights = matrix.weights + r * band;
-    std::size_t first = 0, end = band;
-    while (end > 0 && weights[end - 1] == 0.0f) --end;
-    while (first < end && weights[first] == 0.0f) ++first;
-    rows.spans[r] = {static_cast<std::uint32_t>(matrix.start[r]) + static_cast<std::uint32_t>(first),
-                     static_cast<std::uint32_t>(end - first), r * band + first};
-  }
-  return true;
-}
-
 }  // namespace
 
 edgead_status PostPlan::prepare(const edgead_postprocess_options &options, const ErrorSink &sink) noexcept {
   const edgead_status status = check(options, sink);
   if (status != EDGEAD_OK) return status;
-  kernels_ = &kernels_for(options.cpu_mask);
+  kernels_ = &post_kernels_for(options.cpu_mask);
   channels_ = options.channels;
   grid_height_ = options.grid_height;
   grid_width_ = options.grid_width;
   map_height_ = options.operator_h.rows;
   map_width_ = options.operator_w.rows;
-  tile_count_ = (map_width_ + kPostTile - 1) / kPostTile;
   stride_ = (map_width_ + kPostBlock - 1) / kPostBlock * kPostBlock;
   score_rule_ = options.score_rule;
   top_k_ = options.top_k;
   (options.gamma_stage == EDGEAD_GAMMA_BEFORE ? gamma_before_ : gamma_after_) = options.gamma;
-  if (!prepare_memory(options) || !prepare_tiles())
+  if (!prepare_memory(options) || !tiles_.prepare(horizontal_, map_width_))
     return sink.fail(EDGEAD_ERR_OUT_OF_MEMORY, "no memory for a map of %zu x %zu pixels", map_width_, map_height_);
   return EDGEAD_OK;
 }
@@ -124,35 +91,9 @@ bool PostPlan::prepare_memory(const edgead_postprocess_options &options) noexcep
   for (std::size_t k = 0; k < channels_; ++k) alpha_[k] = options.alpha != nullptr ? options.alpha[k] : 1.0f;
   if (needs_top_k() && !(row_max_.allocate(map_height_) && map_.allocate(map_count()))) return false;
   if (needs_top_k() && top_k_ <= map_height_ && !candidates_.allocate(map_count())) return false;
-  return trim(options.operator_h, vertical_) && trim(options.operator_w, horizontal_) &&
+  return vertical_.trim(options.operator_h) && horizontal_.trim(options.operator_w) &&
          grid_.allocate(grid_height_ * grid_width_) && expanded_.allocate(grid_height_ * stride_) &&
          row_.allocate(map_width_) && mask_row_.allocate(map_width_) && regions_.allocate(map_width_);
-}
-
-bool PostPlan::prepare_tiles() noexcept {
-  if (!tiles_.allocate(tile_count_)) return false;
-  std::size_t groups = 0;
-  for (std::size_t t = 0; t < tile_count_; ++t) {
-    const std::size_t end = std::min(map_width_, (t + 1) * kPostTile);
-    std::uint32_t low = std::numeric_limits<std::uint32_t>::max(), high = 0;
-    for (std::size_t x = t * kPostTile; x < end; ++x) {
-      const PostSpan &span = horizontal_.spans[x];
-      if (span.count == 0) continue;
-      low = std::min(low, span.first);
-      high = std::max(high, span.first + span.count);
-    }
-    tiles_[t] = high == 0 ? PostTile{0, 0, 0} : PostTile{low, high - low, groups * kPostTile};
-    groups += tiles_[t].count;
-  }
-  if (!tile_weights_.allocate(groups * kPostTile)) return false;
-  for (std::size_t x = 0; x < map_width_; ++x) {
-    const PostSpan &span = horizontal_.spans[x];
-    const PostTile &tile = tiles_[x / kPostTile];
-    for (std::size_t b = 0; b < span.count; ++b)
-      tile_weights_[tile.weights + (span.first - tile.first + b) * kPostTile + x % kPostTile] =
-          horizontal_.weights[span.weights + b];
-  }
-  return true;
 }
 
 // The horizontal operator where the grid is not finite: each column reads its own cells only.
@@ -173,7 +114,7 @@ void PostPlan::run(const float *raw, const edgead_post_params &params, edgead_po
                                           grid_.data());
   if (grid.finite) {
     for (std::size_t y = 0; y < grid_height_; ++y)
-      kernels_->expand(grid_.data() + y * grid_width_, tiles_.data(), tile_count_, tile_weights_.data(),
+      kernels_->expand(grid_.data() + y * grid_width_, tiles_.tiles.data(), tiles_.count, tiles_.weights.data(),
                        expanded_.data() + y * stride_);
   } else {
     expand_exactly();

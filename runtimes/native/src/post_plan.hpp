@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "banded_rows.hpp"
 #include "buffer.hpp"
 #include "edgead/edgead.h"
 #include "kernels/post.hpp"
@@ -11,17 +12,6 @@
 #include "status.hpp"
 
 namespace edgead {
-
-// The non-zero part of one row of a banded matrix.
-struct PostSpan {
-  std::uint32_t first, count;  // columns
-  std::size_t weights;         // index of the first one's weight
-};
-
-struct BandedRows {
-  Buffer<PostSpan> spans;
-  Buffer<float> weights;
-};
 
 class PostPlan {
  public:
@@ -39,19 +29,17 @@ class PostPlan {
     return score_rule_ == EDGEAD_SCORE_TOP_K_SUM || score_rule_ == EDGEAD_SCORE_TOP_K_MEAN;
   }
   bool prepare_memory(const edgead_postprocess_options &options) noexcept;
-  bool prepare_tiles() noexcept;
   void expand_exactly() noexcept;
   float score(const PostGrid &grid, float map_max, bool map_nan, const float *map, float graph_score) noexcept;
 
   const PostKernels *kernels_ = nullptr;
   std::size_t channels_ = 0, grid_height_ = 0, grid_width_ = 0, map_height_ = 0, map_width_ = 0;
-  std::size_t tile_count_ = 0, stride_ = 0;  // of expanded_, floats
+  std::size_t stride_ = 0;  // of expanded_, floats
   std::uint32_t score_rule_ = 0, top_k_ = 0;
   float gamma_before_ = 0.0f, gamma_after_ = 0.0f;
   Buffer<float> alpha_;
   BandedRows vertical_, horizontal_;
-  Buffer<PostTile> tiles_;
-  Buffer<float> tile_weights_;
+  BandedTiles tiles_;
   Buffer<float> grid_;      // the combined channels
   Buffer<float> expanded_;  // grid height rows of stride_ columns
   Buffer<float> row_;       // a map row where the caller wants no map

@@ -23,10 +23,10 @@ struct Files {
   }
 
   edgead::FileLookup lookup() const {
-    return [this](const std::string &name) -> const edgead::Bytes & {
+    return [this](const std::string &name) {
       const auto found = bytes.find(name);
       if (found == bytes.end()) throw edgead::Error{EDGEAD_ERR_BUNDLE, "no file " + name};
-      return found->second;
+      return std::make_shared<const edgead::Bytes>(found->second);
     };
   }
 };

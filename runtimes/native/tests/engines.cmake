@@ -23,14 +23,15 @@ foreach(test test_engine_library test_engine_failures)
 endforeach()
 
 set(graphs ${CMAKE_CURRENT_BINARY_DIR}/graphs)
-set_tests_properties(test_engine_openvino test_engine_onnxruntime PROPERTIES SKIP_RETURN_CODE 77)
-set_target_properties(test_engine_openvino PROPERTIES ENABLE_EXPORTS ON) # for no_deepbind.hpp
+set(graph_tests test_engine_openvino test_engine_onnxruntime test_engine_window_search)
+set_tests_properties(${graph_tests} PROPERTIES SKIP_RETURN_CODE 77)
+set_target_properties(test_engine_openvino test_engine_window_search PROPERTIES ENABLE_EXPORTS ON) # for no_deepbind.hpp
 if(openvino_package)
   add_test(NAME engine_graphs COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/make_graphs.py ${graphs})
   set_tests_properties(engine_graphs PROPERTIES FIXTURES_SETUP engine_graphs TIMEOUT 120)
   file(GLOB openvino_library ${openvino_package}/libs/libopenvino_c.so*)
   file(GLOB onnxruntime_library ${openvino_package}/../onnxruntime/capi/libonnxruntime.so*)
-  set_tests_properties(test_engine_openvino test_engine_onnxruntime PROPERTIES FIXTURES_REQUIRED engine_graphs
+  set_tests_properties(${graph_tests} PROPERTIES FIXTURES_REQUIRED engine_graphs
     ENVIRONMENT "EDGEAD_TEST_GRAPHS=${graphs};EDGEAD_OPENVINO_LIBRARY=${openvino_library};\
 EDGEAD_ONNXRUNTIME_LIBRARY=${onnxruntime_library}")
 endif()

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bundle/bundle.hpp"
+#include "bundle/manifest_head.hpp"
 #include "bundle_files.hpp"
 #include "check.hpp"
 #include "refused.hpp"
@@ -191,6 +192,74 @@ int check_required(Json &tree, Json &node) {
   return checked;
 }
 
+// The first target as an engine with a search behind it, over two references of one 4x4 level.
+Json with_head() {
+  Json tree = sound;
+  Json &target = tree["targets"][0];
+  const std::string name = "openvino+window_search:fp32";
+  for (Json &image : tree["golden"])
+    for (Json &expected : image["expected"])
+      if (expected["target"] == target["target"]) expected["target"] = name;
+  target["target"] = name;
+  target["engine"] = "openvino+window_search";
+  target["files"].push_back("heads/window_search/level0.bin");
+  target["head"] = {{"kind", "window_search"},
+                    {"references", 2},
+                    {"nearest", 1},
+                    {"dim", 3},
+                    {"bank_type", "fp16"},
+                    {"levels",
+                     {{{"height", 4}, {"width", 4}, {"window", 3}, {"bank_file", "heads/window_search/level0.bin"}}}},
+                    {"grid", {4, 4}},
+                    {"weighted", false}};
+  return tree;
+}
+
+void check_head() {
+  const edgead::Manifest read = parse_manifest(with_head().dump(), "m");
+  CHECK(read.targets[0].head && !read.targets[1].head);
+  CHECK_EQ(read.targets[0].head->levels[0].window, 3);
+  CHECK_EQ(edgead::bank_bytes(*read.targets[0].head, read.targets[0].head->levels[0]), 2 * 3 * 16 * 2);
+  const auto head_refused = [](const char *place, const Json &value, const std::string &message) {
+    Json tree = with_head();
+    tree[Json::json_pointer(place)] = value;
+    REFUSED(parse_manifest(tree.dump(), "m"), EDGEAD_ERR_BUNDLE, message);
+  };
+  const auto in_head = [&](const char *place, const Json &value, const std::string &message) {
+    head_refused((std::string("/targets/0/head") + place).c_str(), value, message);
+  };
+  in_head("", nullptr, "m: targets[0].head is null, must be an object");
+  in_head("/kind", "bank_search", "must be one of window_search");
+  in_head("/references", 0, "head.references 0 is out of range");
+  in_head("/references", (1 << 20) + 1, "is out of range");
+  in_head("/nearest", 3, "head.nearest 3 is out of range (1 to 2)");
+  in_head("/dim", 4097, "head.dim 4097 is out of range");
+  in_head("/bank_type", "bf16", "must be one of fp32, fp16, int8");
+  in_head("/weighted", 0, "head.weighted is 0, must be true or false");
+  in_head("/levels", Json::array(), "head.levels has 0 levels, must have 1 to 8");
+  in_head("/levels/0/window", 2, "window is 2, must be odd");
+  in_head("/levels/0/window", 9, "window 9 is out of range");
+  in_head("/levels/0/width", 0, "width 0 is out of range");
+  in_head("/levels/0/bank_file", "other.bin", "bank_file 'other.bin' is not among the target's files");
+  in_head("/levels/0/bank_file", sound["targets"][0]["main_file"], "is not among the target's files");
+  in_head("/grid", {4, 5}, "head: grid is not post.grid, 4x4");
+  Json large = with_head();
+  large["targets"][0]["head"]["references"] = 1 << 20;
+  large["targets"][0]["head"]["dim"] = 4096;
+  large["targets"][0]["head"]["levels"][0]["height"] = 32768;
+  large["targets"][0]["head"]["levels"][0]["width"] = 32768;  // 2^63 values
+  REFUSED(parse_manifest(large.dump(), "m"), EDGEAD_ERR_BUNDLE, "is larger than 64 GiB");
+  Json missing = with_head();
+  missing["targets"][0].erase("head");
+  REFUSED(parse_manifest(missing.dump(), "m"), EDGEAD_ERR_BUNDLE, "the field 'head' is missing");
+  Json batch = with_head();
+  batch["graph"]["input"]["shape"][0] = batch["graph"]["outputs"][0]["shape"][0] = 2;
+  REFUSED(parse_manifest(batch.dump(), "m"), EDGEAD_ERR_BUNDLE, "makes one map of one image");
+  // Another engine's head is not ours to judge.
+  CHECK(!parse_manifest(with("/targets/0/head", {{"kind", "later"}}).dump(), "m").targets[0].head);
+  CHECK(!parse_manifest(with("/targets/0/head", nullptr).dump(), "m").targets[0].head);
+}
+
 // Behind valid hashes.
 void check_against_files() {
   const auto open = [](const Files &files) {
@@ -216,6 +285,12 @@ void check_against_files() {
   files["post/operator_h.weights.f32"].replace(0, 4, u32le(0x7f800000));
   REFUSED(open(files), EDGEAD_ERR_BUNDLE, "its weights are not finite");
   files = golden_bundle();
+  files["manifest.json"] = with_head().dump();
+  files["heads/window_search/level0.bin"] = std::string(2 * 3 * 16 * 2, '\0');
+  CHECK(open(files)->manifest().targets[0].head.has_value());
+  files["heads/window_search/level0.bin"].pop_back();
+  REFUSED(open(files), EDGEAD_ERR_BUNDLE, "level0.bin has 191 bytes, its shape asks for 192");
+  files = golden_bundle();
   files["golden/good.png"] = "no picture";
   REFUSED(open(files), EDGEAD_ERR_BUNDLE, "z/golden/good.png cannot be read: it is no PNG");
   Json larger = with("/geometry/width", 16);
@@ -234,6 +309,7 @@ int main() {
   check_graph();
   check_targets();
   check_rest();
+  check_head();
   Json tree = sound;
   CHECK(check_required(tree, tree) > 80);
   check_against_files();

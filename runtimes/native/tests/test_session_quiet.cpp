@@ -1,5 +1,6 @@
-// After warm-up, a run with the null engine allocates nothing, takes no lock and makes no system call: counted by
-// replaced allocators and mutex functions, and by a filter that traps every system call of the thread.
+// After warm-up, a run with the null engine, and a windowed search behind an engine, allocate nothing, take no lock and
+// make no system call: counted by replaced allocators and mutex functions, and by a filter that traps every system call
+// of the thread.
 
 #include <dlfcn.h>
 #include <linux/filter.h>
@@ -14,6 +15,7 @@
 
 #include <cstdlib>
 
+#include "engines/backends.hpp"
 #include "session_fixture.hpp"
 
 namespace {
@@ -68,9 +70,10 @@ int pthread_mutex_lock(pthread_mutex_t *mutex) {
 
 namespace {
 
-void run_many(edgead_session *session, const TestFrame &frame, TestResult &out, int runs) {
-  for (int i = 0; i < runs; ++i)
-    if (edgead_session_run(session, &frame.image, &out.result, nullptr, 0) != EDGEAD_OK) ++check_failure_count();
+template <typename Run>
+void run_many(Run run) {
+  for (int i = 0; i < 200; ++i)
+    if (run() != EDGEAD_OK) ++check_failure_count();
 }
 
 // The counters do count: else zeros would say nothing.
@@ -88,7 +91,8 @@ void check_counters() {
 }
 
 // In a child: from the filter on, every system call but the end of the process raises SIGSYS and is counted.
-int child(edgead_session *session, const TestFrame &frame, TestResult &out) {
+template <typename Run>
+int child(Run run) {
   struct sigaction action {};
   action.sa_sigaction = on_system_call;
   action.sa_flags = SA_SIGINFO | SA_NODEFER;
@@ -105,8 +109,68 @@ int child(edgead_session *session, const TestFrame &frame, TestResult &out) {
     return 77;  // not allowed here
   syscall(SYS_getppid);
   const long counted = system_calls;  // 1: the filter works
-  run_many(session, frame, out, 200);
+  run_many(run);
   return counted != 1 ? 2 : system_calls == counted ? 0 : 1;
+}
+
+template <typename Run>
+void check_quiet(const char *what, Run run) {
+  counting = true;
+  run_many(run);
+  counting = false;
+  CHECK_EQ(allocations, 0);
+  CHECK_EQ(locks, 0);
+  const pid_t pid = fork();
+  if (pid == 0) _exit(child(run));
+  int status = 0;
+  waitpid(pid, &status, 0);
+  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  if (code == 77)
+    std::puts("system calls were not counted: this machine allows no seccomp filter");
+  else
+    CHECK_EQ(code, 0);
+  std::printf("%s, 200 runs: %ld allocations, %ld locks, system calls: %s\n", what, allocations, locks,
+              code == 0 ? "0" : code == 77 ? "not counted" : "some");
+}
+
+// An engine that gives the same query tensors again and again.
+class Stored final : public edgead::Engine, public edgead::Request {
+ public:
+  explicit Stored(const std::vector<edgead::OutputTensor> &outputs) : input_(8 * 8 * 3) {
+    for (const edgead::OutputTensor &output : outputs) outputs_.emplace_back(output.count());  // index 0, too
+  }
+
+  std::unique_ptr<Request> create_request() override { return std::make_unique<Stored>(*this); }
+  std::string version() const override { return ""; }
+  std::string library() const override { return ""; }
+  std::uint8_t *input() noexcept override { return input_.data(); }
+  const void *output(std::size_t index) const noexcept override {
+    return index < outputs_.size() ? outputs_[index].data() : nullptr;
+  }
+  edgead_status infer(const edgead::ErrorSink &) noexcept override { return EDGEAD_OK; }
+
+ private:
+  std::vector<std::uint8_t> input_;
+  std::vector<std::vector<float>> outputs_;
+};
+
+void check_search() {
+  edgead::TargetEntry entry{};
+  entry.target = "openvino+window_search:fp32";
+  entry.engine = "openvino+window_search";
+  entry.files = {"query", "bank"};
+  entry.head = edgead::WindowSearch{3, 2, 5, EDGEAD_BANK_FP16, true, {{8, 8, 3, "bank"}, {8, 8, 1, "bank"}}};
+  const edgead::FileLookup file = [](const std::string &) {
+    return std::make_shared<const edgead::Bytes>(3 * 8 * 5 * 8 * 2);
+  };
+  const edgead::TensorShapes shapes{1, 8, 8, 1, 32, 32, false};
+  const std::vector<edgead::OutputTensor> none;
+  const auto engine = edgead::open_window_search(
+      {file, shapes, entry, {}, none}, [](const edgead::EngineSource &source) -> std::shared_ptr<edgead::Engine> {
+        return std::make_shared<Stored>(source.outputs);
+      });
+  const auto request = engine->create_request();
+  check_quiet("search", [&] { return request->infer({nullptr, 0}); });
 }
 
 }  // namespace
@@ -123,22 +187,11 @@ int main() {
     out.result.resolution = resolution;
     CHECK_EQ(edgead_session_prepare(session.session, &frame.image, resolution, nullptr, 0), EDGEAD_OK);
     CHECK_EQ(edgead_session_warm_up(session.session, 3, nullptr, 0), EDGEAD_OK);
-    counting = true;
-    run_many(session.session, frame, out, 200);  // the very first frame included: it was prepared
-    counting = false;
-    CHECK_EQ(allocations, 0);
-    CHECK_EQ(locks, 0);
-    const pid_t pid = fork();
-    if (pid == 0) _exit(child(session.session, frame, out));
-    int status = 0;
-    waitpid(pid, &status, 0);
-    const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    if (code == 77)
-      std::puts("system calls were not counted: this machine allows no seccomp filter");
-    else
-      CHECK_EQ(code, 0);
-    std::printf("200 runs: %ld allocations, %ld locks, system calls: %s\n", allocations, locks,
-                code == 0 ? "0" : code == 77 ? "not counted" : "some");
+    // The very first frame included: it was prepared.
+    check_quiet("session", [&] {
+      return edgead_session_run(session.session, &frame.image, &out.result, nullptr, 0);
+    });
   }
+  check_search();
   return check_failures();
 }

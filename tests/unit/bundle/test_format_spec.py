@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import edgead.bundle
-from edgead.bundle import _codec, _tree, sidecar
+from edgead.bundle import _codec, _tree, head, sidecar
 from edgead.bundle.manifest import Manifest
 
 TEXT = (Path(edgead.bundle.__path__[0]) / "FORMAT.md").read_text(encoding="utf-8")
@@ -33,7 +33,7 @@ def test_the_example_is_read() -> None:
 
 def test_every_field_stands_in_the_specification() -> None:
     prose = TEXT.split("## Example")[0]
-    names = fields(Manifest, set()) | fields(sidecar.SiteThresholds, set())
+    names = fields(Manifest, set()) | fields(sidecar.SiteThresholds, set()) | fields(head.WindowSearch, set())
     assert len(names) > 60
     assert not [name for name in sorted(names) if f"`{name}`" not in prose and f"`{name}` " not in prose]
 
@@ -45,3 +45,8 @@ def test_every_limit_stands_in_the_specification() -> None:
     assert f"at most {_tree.MAX_NAME} characters and {_tree.MAX_DEPTH} parts" in TEXT
     assert f"nesting at most {_codec.MAX_NESTING}" in TEXT
     assert f"(at most {sidecar.MAX_BYTES >> 20} MiB)" in TEXT
+    assert f"N (1 to {head.MAX_REFERENCES:,})" in TEXT
+    assert f"D (1 to {head.MAX_DIM:,})" in TEXT
+    assert f"1 to {head.MAX_LEVELS} `levels`" in TEXT
+    assert f"`width` (1 to {head.MAX_SIDE:,}), `window` (odd, 1 to {head.MAX_WINDOW})" in TEXT
+    assert f"at most {head.MAX_BANK_BYTES >> 30} GiB, vectors" in TEXT

@@ -147,6 +147,91 @@ def test_what_is_wrong_is_said(manifest: Manifest, path: str, value: object, mes
     assert message in str(caught.value)
 
 
+def add_head(tree: dict[str, Any]) -> dict[str, Any]:
+    """Make the first target an engine with a search behind it, over two references of one 4×4 level."""
+    target, name = tree["targets"][0], "openvino+window_search:fp32"
+    for image in tree["golden"]:
+        for expected in image["expected"]:
+            if expected["target"] == target["target"]:
+                expected["target"] = name
+    target |= {"target": name, "engine": "openvino+window_search"}
+    target["files"].append("heads/window_search/level0.bin")
+    target["head"] = head = {
+        "kind": "window_search",
+        "references": 2,
+        "nearest": 1,
+        "dim": 3,
+        "bank_type": "fp16",
+        "levels": [{"height": 4, "width": 4, "window": 3, "bank_file": "heads/window_search/level0.bin"}],
+        "grid": [4, 4],
+        "weighted": False,
+    }
+    return head
+
+
+def test_a_head_is_read_and_written(manifest: Manifest) -> None:
+    read = Manifest.from_json(changed(manifest, add_head))
+    assert Manifest.from_json(read.to_json()) == read
+    head = read.targets[0].window_search
+    assert head is not None
+    assert head.to_values() == read.targets[0].head
+    assert [head.bank_bytes(level) for level in head.levels] == [2 * 3 * 16 * 2]
+    assert read.targets[1].window_search is None
+    assert b'"head"' not in manifest.to_json()
+
+
+def test_the_head_of_an_engine_that_is_not_known_is_kept(manifest: Manifest) -> None:
+    read = Manifest.from_json(changed(manifest, put("targets.0.head", {"kind": "later", "n": 1})))
+    assert read.targets[0].head == {"kind": "later", "n": 1}
+    assert read.targets[0].window_search is None
+    assert Manifest.from_json(changed(manifest, put("targets.0.head", None))) == manifest
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("kind", "bank_search", "head: kind is 'bank_search', must be one of window_search"),
+        ("references", 0, "0 references, must be 1 to 1048576"),
+        ("references", 2**20 + 1, "1048577 references"),
+        ("nearest", 3, "nearest is 3 of 2 references"),
+        ("dim", 4097, "dim is 4097, must be 1 to 4096"),
+        ("bank_type", "bf16", "must be one of fp32, fp16, int8"),
+        ("weighted", 0, "head: weighted is 0, must be true or false"),
+        ("levels", [], "0 levels, must be 1 to 8"),
+        ("levels.0.window", 2, "level 0 has a window of 2, must be odd, 1 to 7"),
+        ("levels.0.window", 9, "level 0 has a window of 9"),
+        ("levels.0.width", 0, "level 0 is 4x0, must be 1 to 32768 a side"),
+        ("levels.0.bank_file", "other.bin", "bank_file 'other.bin' is not among its files"),
+        ("grid", [4, 5], "grid is (4, 5), post.grid (4, 4)"),
+    ],
+)
+def test_what_is_wrong_with_a_head_is_said(
+    manifest: Manifest, path: str, value: object, message: str
+) -> None:
+    with pytest.raises(BundleError, match=r"^m: target openvino\+window_search:fp32: head: ") as caught:
+        Manifest.from_json(changed(manifest, lambda tree: put(path, value)(add_head(tree))), "m")
+    assert message in str(caught.value)
+
+
+def test_a_head_is_needed_small_enough_and_of_one_map(manifest: Manifest) -> None:
+    def refused(message: str, change: Change) -> None:
+        def both(tree: dict[str, Any]) -> None:
+            add_head(tree)
+            change(tree)
+
+        with pytest.raises(BundleError, match=message):
+            Manifest.from_json(changed(manifest, both), "m")
+
+    large = {"references": 2**20, "dim": 4096}
+    refused("head is None, must be an object", lambda tree: tree["targets"][0].pop("head"))
+    refused("is larger than 64 GiB", lambda tree: tree["targets"][0]["head"].update(large))
+    refused("batch of 2", _batch_of_two)
+
+
+def _batch_of_two(tree: dict[str, Any]) -> None:
+    tree["graph"]["input"]["shape"][0] = tree["graph"]["outputs"][0]["shape"][0] = 2
+
+
 @pytest.mark.parametrize("group", ["held_out", "validation"])
 def test_an_image_that_was_trained_on_decides_nothing(manifest: Manifest, group: str) -> None:
     seen = manifest.provenance.train[1]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgead import types
-from edgead._native import _library, image, model, postprocessor, preprocessor, session
+from edgead._native import _library, image, model, postprocessor, preprocessor, session, window_search
 from edgead.errors import BundleError, EngineError, ImageError, InternalError, RuntimeMissingError, UsageError
 
 INCLUDE = Path(__file__).resolve().parents[3] / "runtimes" / "native" / "include"
@@ -23,6 +23,8 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "edgead_region": postprocessor.RegionStruct,
     "edgead_post_params": postprocessor._Params,
     "edgead_post_result": postprocessor._Result,
+    "edgead_search_level": window_search.LevelStruct,
+    "edgead_window_search_options": window_search._Options,
     "edgead_model_options": model.ModelOptions,
     "edgead_thresholds": model.ThresholdsStruct,
     "edgead_model_info": model.InfoStruct,
@@ -93,6 +95,10 @@ def test_the_numbers_are_the_header_s() -> None:
     assert _numbers("EDGEAD_ABI_")["VERSION"] == _library.ABI_VERSION
     cpu = {"AVX2": _library.CPU_AVX2, "AVX512": _library.CPU_AVX512, "NEON": _library.CPU_NEON}
     assert _numbers("EDGEAD_CPU_") == cpu
+    banks = {"float32": "FP32", "float16": "FP16", "int8": "INT8"}
+    assert _numbers("EDGEAD_BANK_") == {
+        banks[name]: value for name, value in window_search.BANK_TYPES.items()
+    }
     decisions = _numbers("EDGEAD_DECISION_")
     assert sorted(decisions, key=decisions.__getitem__) == list(session._DECISIONS)
     assert _numbers("EDGEAD_DEADLINE_") == {

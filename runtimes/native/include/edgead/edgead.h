@@ -226,6 +226,55 @@ EDGEAD_API edgead_status edgead_postprocessor_run(edgead_postprocessor *postproc
                                                   size_t error_buf_size);
 EDGEAD_API void edgead_postprocessor_destroy(edgead_postprocessor *postprocessor);
 
+/* ---- Windowed search: query descriptors against a bank of references, the head of engines named "...+window_search".
+ * A model runs it by itself; these functions are for who has the queries from elsewhere. ---- */
+
+typedef struct edgead_window_search edgead_window_search;
+
+#define EDGEAD_BANK_FP32 1u
+#define EDGEAD_BANK_FP16 2u
+#define EDGEAD_BANK_INT8 3u /* round(127 * v) */
+
+/* Level 0 is the finest; the maps of the others are interpolated to its size. */
+typedef struct edgead_search_level {
+  uint32_t height, width; /* of the query and of every reference, cells */
+  uint32_t window;        /* side of the window in which a reference may lie off: odd, 1 to 7 */
+  uint32_t reserved;      /* 0 */
+  const void *bank;       /* (references, height, dim, width), packed, little-endian; vectors over dim of length 1. It
+                           * is not copied, in spite of the conventions above: it must stay as it is until destroy */
+  size_t bank_bytes;
+} edgead_search_level;
+
+typedef struct edgead_window_search_options {
+  uint32_t struct_size;
+  uint32_t references; /* N, in the bank */
+  uint32_t nearest;    /* K, searched per frame; 1 to N */
+  uint32_t dim;        /* D, 1 to 4096 */
+  uint32_t bank_type;  /* EDGEAD_BANK_* */
+  uint32_t weighted;   /* 1 = the map is multiplied by a weight */
+  uint32_t levels_count; /* 1 to 8 */
+  uint32_t map_height, map_width;
+  uint32_t reserved; /* 0 */
+  const edgead_search_level *levels;
+  uint64_t cpu_mask; /* default ~0 */
+} edgead_window_search_options;
+
+EDGEAD_API void edgead_window_search_options_init(edgead_window_search_options *options, uint32_t struct_size);
+EDGEAD_API edgead_status edgead_window_search_create(const edgead_window_search_options *options,
+                                                     edgead_window_search **out_search, char *error_buf,
+                                                     size_t error_buf_size);
+/* Per level, the distance of a query vector q at (y, x) is 1 - max(<q, r>) / (|q| + 1e-8) over the vectors r of the
+ * `nearest` references inside the window around (y, x) and inside the map. map = the levels' sum, interpolated
+ * bilinearly (half-pixel centres) to map_height * map_width, times the weight, interpolated alike.
+ * queries: for each level (dim, height, width), packed, not normalised. references: `nearest` indices, 0 .. N - 1; one
+ * outside is EDGEAD_ERR_ENGINE. weight: (height, width) of level 0, or NULL where not weighted. map: map_height *
+ * map_width floats, which must not overlap the others; map_capacity in elements. A query that is NaN, infinite or
+ * longer than 1e34 makes NaN, of map pixels around it, too. */
+EDGEAD_API edgead_status edgead_window_search_run(edgead_window_search *search, const float *const *queries,
+                                                  const int32_t *references, const float *weight, float *map,
+                                                  size_t map_capacity, char *error_buf, size_t error_buf_size);
+EDGEAD_API void edgead_window_search_destroy(edgead_window_search *search);
+
 /* ---- Model: an opened, verified bundle and one engine that is compiled from it. ---- */
 
 typedef struct edgead_model edgead_model;

@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "bundle/hash_list.hpp"
+#include "bundle/manifest_head.hpp"
 #include "bundle/png.hpp"
 #include "bundle/sha256.hpp"
 #include "bundle/sidecar.hpp"
@@ -91,6 +92,10 @@ void check_file_sizes(const Manifest &m, const Tree &tree, const std::string &so
     check(matrix->start_file, std::uint64_t{4} * matrix->rows);
     check(matrix->weights_file, std::uint64_t{4} * matrix->rows * matrix->band);
   }
+  for (const TargetEntry &entry : m.targets) {
+    if (!entry.head) continue;
+    for (const SearchLevel &level : entry.head->levels) check(level.bank_file, bank_bytes(*entry.head, level));
+  }
   for (const GoldenImage &image : m.golden)
     for (const GoldenExpectation &expected : image.expected)
       check(expected.map_file, std::uint64_t{4} * m.post.output_height * m.post.output_width);
@@ -154,7 +159,7 @@ std::shared_ptr<Bundle> Bundle::load(const Tree &tree, const std::string &source
   b.manifest_ = parse_manifest(b.manifest_text_, source + "/" + MANIFEST_NAME);
   check_file_sizes(b.manifest_, tree, source);
   for (const std::string &name : device_files(b.manifest_)) {
-    b.files_[name] = read_hashed<Bytes>(tree, name, &hash);
+    b.files_[name] = std::make_shared<const Bytes>(read_hashed<Bytes>(tree, name, &hash));
     if (hash != hashes.at(name))  // the bundle is not ours alone
       raise(EDGEAD_ERR_BUNDLE, "%s: %s changed while the bundle was opened; open it again", source.c_str(),
             name.c_str());
@@ -175,7 +180,7 @@ void Bundle::check_content() const {
   for (const GoldenImage &image : manifest_.golden) static_cast<void>(golden_pixels(image));
 }
 
-const Bytes &Bundle::file(const std::string &name) const {
+std::shared_ptr<const Bytes> Bundle::shared_file(const std::string &name) const {
   const auto found = files_.find(name);
   if (found == files_.end()) raise(EDGEAD_ERR_BUNDLE, "%s has no file '%s'", source_.c_str(), name.c_str());
   return found->second;

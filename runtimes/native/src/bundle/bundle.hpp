@@ -38,7 +38,9 @@ class Bundle {
   const std::string &hash_list_text() const { return hash_list_text_; }
 
   // The bytes of a file that the manifest names; every such file is held. Throws Error(BUNDLE) for another name.
-  const Bytes &file(const std::string &name) const;
+  const Bytes &file(const std::string &name) const { return *shared_file(name); }
+  // The same, for who keeps them beyond forget_files.
+  std::shared_ptr<const Bytes> shared_file(const std::string &name) const;
   // Lets go of all files, when engine and kernels have what they need: weights would lie in memory twice.
   void forget_files() noexcept { files_.clear(); }
   // Bands inside the columns, weights finite (checked at open).
@@ -60,7 +62,7 @@ class Bundle {
 
   std::string source_, digest_, manifest_text_, hash_list_text_;
   Manifest manifest_;
-  std::map<std::string, Bytes> files_;
+  std::map<std::string, std::shared_ptr<const Bytes>> files_;
   std::map<std::string, ThresholdValues> site_;
 };
 

@@ -114,6 +114,12 @@ double JsonField::number() const {
   return *real;
 }
 
+bool JsonField::flag() const {
+  const bool *flag = std::get_if<bool>(&value_->data);
+  if (flag == nullptr) wrong("true or false");
+  return *flag;
+}
+
 const std::string &JsonField::text() const {
   const std::string *text = std::get_if<std::string>(&value_->data);
   if (text == nullptr) wrong("a string");

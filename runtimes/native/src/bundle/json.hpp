@@ -45,6 +45,7 @@ class JsonField {
   std::int64_t integer() const;
   std::uint32_t integer(std::uint32_t least, std::uint32_t most) const;
   double number() const;  // integers too
+  bool flag() const;
   const std::string &text() const;
   const std::string &one_of(std::initializer_list<const char *> known) const;
   [[noreturn]] void wrong(const char *expected) const;

@@ -8,6 +8,7 @@
 
 #include "bundle/json.hpp"
 #include "bundle/manifest_fields.hpp"
+#include "bundle/manifest_head.hpp"
 #include "bundle/manifest_network.hpp"
 #include "bundle/quote.hpp"
 #include "bundle/tree.hpp"
@@ -27,7 +28,7 @@ void check_target_name(const TargetEntry &entry, const std::string &where) {
           in_quotes(name).c_str());
 }
 
-TargetEntry read_target(const JsonField &field, const std::string &source) {
+TargetEntry read_target(const JsonField &field, const Manifest &m, const std::string &source) {
   TargetEntry t{};
   t.target = field.at("target").text();
   const std::string where = source + ": target " + printable(t.target);
@@ -50,6 +51,7 @@ TargetEntry read_target(const JsonField &field, const std::string &source) {
   t.map_tolerance = field.at("map_tolerance").number();
   if (t.score_tolerance < 0 || t.map_tolerance < 0)
     raise(EDGEAD_ERR_BUNDLE, "%s: a self-test tolerance is negative", where.c_str());
+  if (has_window_search(t.engine)) t.head = read_window_search(field.at("head"), t, m, where);
   return t;
 }
 
@@ -118,7 +120,7 @@ Manifest parse_manifest(const std::string &text, const std::string &source) {
   m.operator_h = read_matrix(matrices.at("h"), m.post.output_height, m.post.grid_height);
   m.operator_w = read_matrix(matrices.at("w"), m.post.output_width, m.post.grid_width);
   m.graph = read_graph(root.at("graph"), m.geometry, m.post);
-  for (const JsonField &target : root.at("targets").items()) m.targets.push_back(read_target(target, source));
+  for (const JsonField &target : root.at("targets").items()) m.targets.push_back(read_target(target, m, source));
   if (m.targets.empty()) raise(EDGEAD_ERR_BUNDLE, "%s: there is no target", source.c_str());
   static_cast<void>(read_thresholds(root.at("reference"), source + ": reference"));
   for (const JsonField &image : root.at("golden").items()) m.golden.push_back(read_golden(image));

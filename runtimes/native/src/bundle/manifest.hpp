@@ -57,11 +57,26 @@ struct ThresholdValues {
   double image, pixel, image_median, pixel_median;
 };
 
+// What an engine's name ends with where libedgead searches a bank behind it.
+constexpr const char *WINDOW_SEARCH_SUFFIX = "+window_search";
+
+struct SearchLevel {
+  std::uint32_t height, width, window;
+  std::string bank_file;
+};
+
+struct WindowSearch {
+  std::uint32_t references, nearest, dim, bank_type;  // EDGEAD_BANK_*
+  bool weighted;
+  std::vector<SearchLevel> levels;
+};
+
 struct TargetEntry {
   std::string target, engine, precision, device, main_file, engine_version;
   std::vector<std::string> files;
   ThresholdValues thresholds;
   double score_tolerance, map_tolerance;
+  std::optional<WindowSearch> head;  // of engines "...+window_search", and only theirs
 };
 
 struct GoldenExpectation {

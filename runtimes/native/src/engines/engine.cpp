@@ -16,12 +16,27 @@ TensorShapes tensor_shapes(const Manifest &manifest) {
 
 std::shared_ptr<Engine> open_engine(const FileLookup &file, const TensorShapes &shapes, const TargetEntry &target,
                                     const EngineOptions &options) {
-  const EngineSource source{file, shapes, target, options};
-  if (target.engine == "openvino") return open_openvino(source);
-  if (target.engine == "onnxruntime") return open_onnxruntime(source);
+  const std::int64_t n = shapes.batch;
+  std::vector<OutputTensor> outputs{{MAP_NAME, "f32", {n, shapes.channels, shapes.grid_height, shapes.grid_width}}};
+  if (shapes.has_score) outputs.push_back({SCORE_NAME, "f32", {n}});
+  const EngineSource source{file, shapes, target, options, outputs};
+  const std::string inner = target.engine.substr(0, target.engine.find('+'));
+  const bool searches = target.engine == inner + WINDOW_SEARCH_SUFFIX && target.head;
+  OpenEngine open = nullptr;
+  if (inner == "openvino") open = open_openvino;
+  if (inner == "onnxruntime") open = open_onnxruntime;
+  if (open != nullptr && searches) return open_window_search(source, open);
+  if (open != nullptr && inner == target.engine) return open(source);
   if (target.engine == "null") return open_null(source);
   throw Error{EDGEAD_ERR_UNSUPPORTED, target.target + ": libedgead has no engine '" + target.engine +
-                                          "', it has openvino, onnxruntime and null; choose another target"};
+                                          "', it has openvino and onnxruntime, both also with " +
+                                          WINDOW_SEARCH_SUFFIX + ", and null; choose another target"};
+}
+
+std::size_t OutputTensor::count() const {
+  std::size_t product = 1;
+  for (const std::int64_t size : dims) product *= static_cast<std::size_t>(size);
+  return product;
 }
 
 std::string shape_text(const std::int64_t *dims, std::size_t rank) {
@@ -62,10 +77,10 @@ void check_graph(const EngineSource &source, const std::vector<GraphTensor> &inp
                  const std::vector<GraphTensor> &outputs) {
   const TensorShapes &shapes = source.shapes;
   const std::int64_t image[4] = {shapes.batch, shapes.height, shapes.width, 3};
-  const std::int64_t map[4] = {shapes.batch, shapes.channels, shapes.grid_height, shapes.grid_width};
   check_tensors(source.target.main_file, "inputs", inputs, {{INPUT_NAME, "u8", shape_text(image, 4)}});
-  std::vector<GraphTensor> wanted{{MAP_NAME, "f32", shape_text(map, 4)}};
-  if (shapes.has_score) wanted.push_back({SCORE_NAME, "f32", shape_text(image, 1)});
+  std::vector<GraphTensor> wanted;
+  for (const OutputTensor &output : source.outputs)
+    wanted.push_back({output.name, output.type, shape_text(output.dims.data(), output.dims.size())});
   check_tensors(source.target.main_file, "outputs", outputs, wanted);
 }
 

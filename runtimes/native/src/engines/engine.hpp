@@ -19,6 +19,7 @@ struct EngineOptions {
   std::string library;        // path; empty = environment variable, then the loader's search
   std::string cache_dir;      // empty = no cache
   std::function<void(int level, const std::string &message)> log;  // may be empty
+  std::uint64_t cpu_mask = ~std::uint64_t{0};  // EDGEAD_CPU_*, of libedgead's own kernels
 };
 
 // What the manifest says the engine's tensors are; an engine checks its graph against it.
@@ -33,16 +34,18 @@ struct TensorShapes {
 
 TensorShapes tensor_shapes(const Manifest &manifest);
 
-// The bytes of a bundle's file. Throws Error(BUNDLE) for a name that the bundle has not.
-using FileLookup = std::function<const Bytes &(const std::string &name)>;
+// The bytes of a bundle's file, never NULL. Throws Error(BUNDLE) for a name that the bundle has not.
+using FileLookup = std::function<std::shared_ptr<const Bytes>(const std::string &name)>;
 
 // One inference at a time, with input and output buffers of its own, bound once. Allocated by create_request.
 class Request {
  public:
   virtual ~Request() = default;
-  virtual std::uint8_t *input() noexcept = 0;        // input_bytes(), 64-byte aligned
-  virtual const float *map() const noexcept = 0;     // map_count(), valid after infer
-  virtual const float *score() const noexcept = 0;   // NULL where the graph has none
+  virtual std::uint8_t *input() noexcept = 0;  // input_bytes(), 64-byte aligned
+  // Output `index`, valid after infer; NULL beyond the last. A graph of its own: anomaly_map, then image_score.
+  virtual const void *output(std::size_t index) const noexcept = 0;
+  const float *map() const noexcept { return static_cast<const float *>(output(0)); }    // map_count()
+  const float *score() const noexcept { return static_cast<const float *>(output(1)); }  // NULL where there is none
   // Runs the graph. EDGEAD_ERR_ENGINE with the engine's own message where it fails. Throws nothing.
   virtual edgead_status infer(const ErrorSink &error) noexcept = 0;
 };
@@ -59,13 +62,13 @@ class Engine {
 // Opens the target's engine on files of `bundle`. Throws Error: RUNTIME_MISSING (the library is not there or of the
 // wrong version: the message says which files were looked for, which version was found and which is needed),
 // UNSUPPORTED (this build has no such engine), ENGINE (it refuses the graph, the precision or the device).
-// `file` is used during the call only.
+// `file` is used during the call only. `cpu_mask` (EDGEAD_CPU_*) is for a head's kernels.
 std::shared_ptr<Engine> open_engine(const FileLookup &file, const TensorShapes &shapes, const TargetEntry &target,
                                     const EngineOptions &options);
 
 inline std::shared_ptr<Engine> open_engine(const Bundle &bundle, const TargetEntry &target,
                                            const EngineOptions &options) {
-  return open_engine([&bundle](const std::string &name) -> const Bytes & { return bundle.file(name); },
+  return open_engine([&bundle](const std::string &name) { return bundle.shared_file(name); },
                      tensor_shapes(bundle.manifest()), target, options);
 }
 

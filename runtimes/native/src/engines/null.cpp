@@ -29,8 +29,10 @@ class NullRequest final : public Request {
   }
 
   std::uint8_t *input() noexcept override { return input_.data(); }
-  const float *map() const noexcept override { return stored_->map.data(); }
-  const float *score() const noexcept override { return stored_->shapes.has_score ? score_.data() : nullptr; }
+  const void *output(std::size_t index) const noexcept override {
+    if (index == 0) return stored_->map.data();
+    return index == 1 && stored_->shapes.has_score ? score_.data() : nullptr;
+  }
   edgead_status infer(const ErrorSink &) noexcept override { return EDGEAD_OK; }
 
  private:
@@ -62,7 +64,8 @@ std::string shape_of(const JsonField &field) {
 std::shared_ptr<Engine> open_null(const EngineSource &source) {
   const std::string &file = source.target.main_file;
   const std::string name = "null engine: " + file;
-  const Bytes &text = source.file(file);
+  const auto bytes = source.file(file);
+  const Bytes &text = *bytes;
   const auto stored = std::make_shared<Stored>();
   stored->shapes = source.shapes;
   std::string map_file;
@@ -82,7 +85,8 @@ std::shared_ptr<Engine> open_null(const EngineSource &source) {
   }
   if (map_file.empty() || map_file.find('/') != std::string::npos)
     throw Error{EDGEAD_ERR_ENGINE, name + ": map_file must be a plain file name"};
-  const Bytes &raw = source.file(file.substr(0, file.rfind('/') + 1) + map_file);  // npos + 1 = 0: no folder
+  const auto kept = source.file(file.substr(0, file.rfind('/') + 1) + map_file);  // npos + 1 = 0: no folder
+  const Bytes &raw = *kept;
   stored->map.resize(source.shapes.map_count());
   if (raw.size() != stored->map.size() * sizeof(float))
     throw Error{EDGEAD_ERR_ENGINE, name + ": " + map_file + " has " + std::to_string(raw.size()) +

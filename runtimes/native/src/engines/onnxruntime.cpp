@@ -1,5 +1,7 @@
 // ONNX Runtime through its C interface, on the CPU: graph.onnx as it is. Built where CMake finds its header.
 
+#include <deque>
+
 #include "buffer.hpp"
 #include "engines/backends.hpp"
 #include "error.hpp"
@@ -18,21 +20,20 @@ class OnnxRequest final : public Request {
   explicit OnnxRequest(std::shared_ptr<const Loaded> loaded) : loaded_(std::move(loaded)) {
     const Api &api = loaded_->api;
     const TensorShapes &s = loaded_->shapes;
-    if (!input_.allocate(s.input_bytes()) || !map_.allocate(s.map_count()) || !score_.allocate(s.batch))
-      throw std::bad_alloc();
+    if (!input_.allocate(s.input_bytes())) throw std::bad_alloc();
     binding_ = api.take<OrtIoBinding>(api.call->ReleaseIoBinding, "ONNX Runtime gives no binding", [&](auto out) {
       return api.call->CreateIoBinding(loaded_->session.get(), out);
     });
-    const OrtValue *image = value(values_[0], input_.data(), s.input_bytes(), ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
+    const OrtValue *image = value(image_, input_.data(), s.input_bytes(), ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
                                   {s.batch, s.height, s.width, 3});
     api.check(api.call->BindInput(binding_.get(), INPUT_NAME, image), "ONNX Runtime does not take an input");
-    bind_output(values_[1], MAP_NAME, map_.data(), s.map_count(), {s.batch, s.channels, s.grid_height, s.grid_width});
-    if (s.has_score) bind_output(values_[2], SCORE_NAME, score_.data(), s.batch, {s.batch});
+    for (const OutputTensor &output : loaded_->outputs) bind_output(output);
   }
 
   std::uint8_t *input() noexcept override { return input_.data(); }
-  const float *map() const noexcept override { return map_.data(); }
-  const float *score() const noexcept override { return loaded_->shapes.has_score ? score_.data() : nullptr; }
+  const void *output(std::size_t index) const noexcept override {
+    return index < outputs_.size() ? outputs_[index].data.data() : nullptr;
+  }
 
   edgead_status infer(const ErrorSink &error) noexcept override {
     const OrtApi *call = loaded_->api.call;
@@ -62,18 +63,28 @@ class OnnxRequest final : public Request {
     return made.get();
   }
 
-  void bind_output(Handle<OrtValue> &made, const char *name, float *data, std::size_t count,
-                   const std::vector<std::int64_t> &dims) {
-    const OrtValue *bound = value(made, data, count * sizeof(float), ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, dims);
-    loaded_->api.check(loaded_->api.call->BindOutput(binding_.get(), name, bound),
+  struct Output {
+    Buffer<float> data;  // or int32
+    Handle<OrtValue> value{nullptr, nullptr};
+  };
+
+  void bind_output(const OutputTensor &output) {
+    outputs_.emplace_back();
+    Output &made = outputs_.back();
+    if (!made.data.allocate(output.count())) throw std::bad_alloc();
+    const OrtValue *bound =
+        value(made.value, made.data.data(), output.count() * sizeof(float),
+              output.type == "i32" ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+              output.dims);
+    loaded_->api.check(loaded_->api.call->BindOutput(binding_.get(), output.name.c_str(), bound),
                        "ONNX Runtime does not take an output");
   }
 
   // Destroyed from the end: the binding, its values, the memory under them.
   std::shared_ptr<const Loaded> loaded_;
   Buffer<std::uint8_t> input_;
-  Buffer<float> map_, score_;
-  Handle<OrtValue> values_[3] = {{nullptr, nullptr}, {nullptr, nullptr}, {nullptr, nullptr}};
+  Handle<OrtValue> image_{nullptr, nullptr};
+  std::deque<Output> outputs_;  // which stay where they are
   Handle<OrtIoBinding> binding_{nullptr, nullptr};
 };
 

@@ -17,6 +17,7 @@ static_assert(ORT_API_VERSION >= NEEDED_VERSION, "onnxruntime_c_api.h of 1.18 or
 
 std::string type_name(ONNXTensorElementDataType type) {
   if (type == ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8) return "u8";
+  if (type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32) return "i32";
   return type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT ? "f32" : "of another type";
 }
 
@@ -59,7 +60,9 @@ std::vector<GraphTensor> tensors_of(const Loaded &loaded, bool inputs) {
   return tensors;
 }
 
-Handle<OrtSessionOptions> session_options(const EngineSource &source, const Api &api) {
+// `kept` holds what the options refer to, until a session is made of them.
+Handle<OrtSessionOptions> session_options(const EngineSource &source, const Api &api,
+                                          std::vector<std::shared_ptr<const Bytes>> &kept) {
   const std::string what = "ONNX Runtime does not take an option";
   auto options = api.take<OrtSessionOptions>(api.call->ReleaseSessionOptions, what, api.call->CreateSessionOptions);
   OrtSessionOptions *o = options.get();
@@ -84,7 +87,8 @@ Handle<OrtSessionOptions> session_options(const EngineSource &source, const Api 
   std::vector<std::size_t> sizes;
   for (const std::string &name : source.target.files) {
     if (name == file || name.compare(0, folder.size(), folder) != 0) continue;
-    const Bytes &bytes = source.file(name);
+    kept.push_back(source.file(name));
+    const Bytes &bytes = *kept.back();
     names.push_back(name.c_str() + folder.size());
     // Only read, though the declaration does not say so.
     buffers.push_back(const_cast<char *>(reinterpret_cast<const char *>(bytes.data())));
@@ -136,11 +140,14 @@ std::shared_ptr<const Loaded> load(const EngineSource &source) {
   const auto loaded = std::make_shared<Loaded>(source.options.library);
   const Api &api = loaded->api;
   loaded->shapes = source.shapes;
+  loaded->outputs = source.outputs;
   loaded->environment = api.take<OrtEnv>(api.call->ReleaseEnv, "ONNX Runtime does not start", [&](OrtEnv **out) {
     return api.call->CreateEnv(ORT_LOGGING_LEVEL_FATAL, "edgead", out);
   });
-  const Handle<OrtSessionOptions> options = session_options(source, api);
-  const Bytes &graph = source.file(target.main_file);
+  std::vector<std::shared_ptr<const Bytes>> data;
+  const Handle<OrtSessionOptions> options = session_options(source, api, data);
+  const auto kept = source.file(target.main_file);
+  const Bytes &graph = *kept;
   loaded->session = api.take<OrtSession>(
       api.call->ReleaseSession, "ONNX Runtime cannot load " + target.main_file, [&](OrtSession **out) {
         return api.call->CreateSessionFromArray(loaded->environment.get(), graph.data(), graph.size(), options.get(),

@@ -38,6 +38,7 @@ struct Loaded {
 
   Api api;
   TensorShapes shapes{};
+  std::vector<OutputTensor> outputs;
   Handle<OrtEnv> environment{nullptr, nullptr};
   Handle<OrtSession> session{nullptr, nullptr};
 };

@@ -1,5 +1,7 @@
 // OpenVINO: the engine and its requests. How the graph is compiled stands in openvino_compile.cpp.
 
+#include <deque>
+
 #include "buffer.hpp"
 #include "engines/openvino_compile.hpp"
 
@@ -20,21 +22,22 @@ class OpenVinoRequest final : public Request {
     const Api &api = compiled_->api;
     const TensorShapes &shapes = compiled_->shapes;
     allocated(input_, shapes.input_bytes());
-    allocated(map_, shapes.map_count());
-    allocated(score_, shapes.batch);
     request_ = api.take<ov_infer_request>(api.call.ov_infer_request_free, "OpenVINO gives no request", [&](auto out) {
       return api.call.ov_compiled_model_create_infer_request(compiled_->graph.get(), out);
     });
-    bind(tensors_[0], INPUT_NAME, compiled_->types->u8, input_.data(),
-         {shapes.batch, shapes.height, shapes.width, 3});
-    bind(tensors_[1], MAP_NAME, compiled_->types->f32, map_.data(),
-         {shapes.batch, shapes.channels, shapes.grid_height, shapes.grid_width});
-    if (shapes.has_score) bind(tensors_[2], SCORE_NAME, compiled_->types->f32, score_.data(), {shapes.batch});
+    bind(image_, INPUT_NAME, compiled_->types->u8, input_.data(), {shapes.batch, shapes.height, shapes.width, 3});
+    for (const OutputTensor &output : compiled_->outputs) {
+      outputs_.emplace_back();
+      const ElementType type = output.type == "i32" ? compiled_->types->i32 : compiled_->types->f32;
+      bind(outputs_.back().tensor, output.name.c_str(), type, allocated(outputs_.back().data, output.count()).data(),
+           output.dims);
+    }
   }
 
   std::uint8_t *input() noexcept override { return input_.data(); }
-  const float *map() const noexcept override { return map_.data(); }
-  const float *score() const noexcept override { return compiled_->shapes.has_score ? score_.data() : nullptr; }
+  const void *output(std::size_t index) const noexcept override {
+    return index < outputs_.size() ? outputs_[index].data.data() : nullptr;
+  }
 
   edgead_status infer(const ErrorSink &error) noexcept override {
     const Functions &call = compiled_->api.call;
@@ -52,6 +55,11 @@ class OpenVinoRequest final : public Request {
   }
 
  private:
+  struct Output {
+    Buffer<float> data;  // or int32
+    Handle<ov_tensor> tensor{nullptr, nullptr};
+  };
+
   void bind(Handle<ov_tensor> &tensor, const char *name, ElementType type, void *data,
             std::vector<std::int64_t> dims) {
     const Api &api = compiled_->api;
@@ -66,8 +74,8 @@ class OpenVinoRequest final : public Request {
   // Destroyed from the end: the request, its tensors, the memory under them.
   std::shared_ptr<const Compiled> compiled_;
   Buffer<std::uint8_t> input_;
-  Buffer<float> map_, score_;
-  Handle<ov_tensor> tensors_[3] = {{nullptr, nullptr}, {nullptr, nullptr}, {nullptr, nullptr}};
+  Handle<ov_tensor> image_{nullptr, nullptr};
+  std::deque<Output> outputs_;  // which stay where they are
   Handle<ov_infer_request> request_{nullptr, nullptr};
 };
 

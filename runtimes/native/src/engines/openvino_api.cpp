@@ -34,12 +34,17 @@ constexpr char PROBE[] =
     "<output><port id=\"0\" precision=\"U8\"><dim>1</dim></port></output></layer>"
     "<layer id=\"1\" name=\"b\" type=\"Parameter\" version=\"opset1\"><data shape=\"1\" element_type=\"f32\"/>"
     "<output><port id=\"0\" precision=\"FP32\"><dim>1</dim></port></output></layer>"
-    "<layer id=\"2\" name=\"c\" type=\"Result\" version=\"opset1\">"
-    "<input><port id=\"0\" precision=\"U8\"><dim>1</dim></port></input></layer>"
+    "<layer id=\"2\" name=\"c\" type=\"Parameter\" version=\"opset1\"><data shape=\"1\" element_type=\"i32\"/>"
+    "<output><port id=\"0\" precision=\"I32\"><dim>1</dim></port></output></layer>"
     "<layer id=\"3\" name=\"d\" type=\"Result\" version=\"opset1\">"
-    "<input><port id=\"0\" precision=\"FP32\"><dim>1</dim></port></input></layer></layers>"
-    "<edges><edge from-layer=\"0\" from-port=\"0\" to-layer=\"2\" to-port=\"0\"/>"
-    "<edge from-layer=\"1\" from-port=\"0\" to-layer=\"3\" to-port=\"0\"/></edges></net>";
+    "<input><port id=\"0\" precision=\"U8\"><dim>1</dim></port></input></layer>"
+    "<layer id=\"4\" name=\"e\" type=\"Result\" version=\"opset1\">"
+    "<input><port id=\"0\" precision=\"FP32\"><dim>1</dim></port></input></layer>"
+    "<layer id=\"5\" name=\"f\" type=\"Result\" version=\"opset1\">"
+    "<input><port id=\"0\" precision=\"I32\"><dim>1</dim></port></input></layer></layers>"
+    "<edges><edge from-layer=\"0\" from-port=\"0\" to-layer=\"3\" to-port=\"0\"/>"
+    "<edge from-layer=\"1\" from-port=\"0\" to-layer=\"4\" to-port=\"0\"/>"
+    "<edge from-layer=\"2\" from-port=\"0\" to-layer=\"5\" to-port=\"0\"/></edges></net>";
 
 }  // namespace
 
@@ -84,10 +89,11 @@ ElementTypes::ElementTypes(const Api &api, const ov_core *core) {
   };
   u8 = type_of(0);
   f32 = type_of(1);
+  i32 = type_of(2);
 }
 
 std::string ElementTypes::name(ElementType type) const {
-  return type == u8 ? "u8" : type == f32 ? "f32" : "of another type";
+  return type == u8 ? "u8" : type == f32 ? "f32" : type == i32 ? "i32" : "of another type";
 }
 
 }  // namespace edgead::openvino

@@ -35,7 +35,7 @@ struct Api {
 // ov_element_type_e of this library. Its values differ between releases (U8 is 17 in 2024.6 and 16 in 2026.4), so the
 // library is asked: it reads a graph with one input of each type.
 struct ElementTypes {
-  ElementType u8 = 0, f32 = 0;
+  ElementType u8 = 0, f32 = 0, i32 = 0;
 
   ElementTypes(const Api &api, const ov_core *core);
   std::string name(ElementType type) const;

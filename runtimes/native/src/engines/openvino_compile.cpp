@@ -50,7 +50,8 @@ Handle<ov_tensor> weights_of(const EngineSource &source, const Compiled &compile
   Handle<ov_tensor> tensor{nullptr, api.call.ov_tensor_free};
   for (const std::string &name : source.target.files) {
     if (name == source.target.main_file || !ends_with(name, ".bin")) continue;
-    const Bytes &bytes = source.file(name);
+    const auto kept = source.file(name);
+    const Bytes &bytes = *kept;
     std::int64_t size = static_cast<std::int64_t>(bytes.size());
     tensor = api.take<ov_tensor>(api.call.ov_tensor_free, "OpenVINO has no memory for " + name, [&](ov_tensor **out) {
       return api.call.ov_tensor_create(compiled.types->u8, {1, &size}, out);
@@ -102,7 +103,8 @@ Handle<ov_model> read(const EngineSource &source, const Compiled &compiled) {
   if (!ends_with(file, ".xml") && source.target.files.size() > 1)
     throw Error{EDGEAD_ERR_UNSUPPORTED, source.target.target + ": OpenVINO reads an ONNX graph with data files only " +
                                             "from a folder; export the MODEL for openvino, which makes an IR"};
-  const Bytes &text = source.file(file);
+  const auto kept = source.file(file);
+  const Bytes &text = *kept;
   const Handle<ov_tensor> weights = weights_of(source, compiled);
   auto model = api.take<ov_model>(api.call.ov_model_free, "OpenVINO cannot read " + file, [&](ov_model **out) {
     return api.call.ov_core_read_model_from_memory_buffer(
@@ -162,6 +164,7 @@ std::shared_ptr<const Compiled> compile(const EngineSource &source) {
   auto compiled = std::make_shared<Compiled>(source.options.library);
   const Api &api = compiled->api;
   compiled->shapes = source.shapes;
+  compiled->outputs = source.outputs;
   compiled->core = api.take<ov_core>(api.call.ov_core_free, "OpenVINO does not start", api.call.ov_core_create);
   compiled->types = std::make_unique<ElementTypes>(api, compiled->core.get());
   const Handle<ov_model> model = read(source, *compiled);

@@ -14,6 +14,7 @@ struct Compiled {
 
   Api api;
   TensorShapes shapes{};
+  std::vector<OutputTensor> outputs;
   Handle<ov_core> core{nullptr, nullptr};
   std::unique_ptr<ElementTypes> types;
   Handle<ov_compiled_model> graph{nullptr, nullptr};

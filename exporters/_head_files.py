@@ -1,0 +1,147 @@
+"""Files of a windowed search beside graph.onnx: lowerings write, exporters of `…+window_search` read them.
+
+They lie where the bundle will have them: ``heads/window_search/`` holds ``query.onnx`` (the graph up to the
+query tensors), ``head.json`` and one bank per level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgead.bundle.head import FILE, BankType, SearchLevel, WindowSearch
+from edgead.errors import BundleError, InternalError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+FOLDER = "heads/window_search"
+QUERY = "query.onnx"
+
+
+def query_path(graph: Path) -> Path:
+    """Where the query graph of `graph` (graph.onnx) is to be written; its folder is made.
+
+    Raises:
+        OutputError: the folder cannot be made.
+    """
+    path = graph.parent / FOLDER / QUERY
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise OutputError(f"cannot make {path.parent}: {err}") from err
+    return path
+
+
+def write_head(
+    graph: Path,
+    banks: Sequence[npt.NDArray[np.float32]],
+    windows: Sequence[int],
+    *,
+    nearest: int,
+    grid: tuple[int, int],
+    weighted: bool,
+    bank_type: BankType = "fp32",
+) -> WindowSearch:
+    """Write banks and ``head.json`` beside `graph`; ``query.onnx`` is the caller's, at `query_path`.
+
+    Args:
+        graph: graph.onnx.
+        banks: for each level, the finest first, (references, dim, height, width), descriptors of length 1
+            over dim; a memory map will do, one reference is held at a time.
+        windows: for each level the side of the window, odd, 1 to 7.
+        nearest: references that the query graph names for each image.
+        grid: (h, w) of the map, the recipe's.
+        weighted: whether the query graph gives a ``weight``.
+        bank_type: how the values are stored.
+
+    Returns:
+        What ``head.json`` says.
+
+    Raises:
+        InternalError: banks that do not fit each other, or values that are no parts of unit vectors.
+        OutputError: no room or no permission.
+    """
+    references, dim = banks[0].shape[:2]
+    if len(banks) != len(windows) or any(bank.shape[:2] != (references, dim) for bank in banks):
+        raise InternalError(
+            f"banks of {[bank.shape for bank in banks]} with {len(windows)} windows do not fit"
+        )
+    levels = [
+        SearchLevel(
+            height=bank.shape[2], width=bank.shape[3], window=window, bank_file=f"{FOLDER}/level{index}.bin"
+        )
+        for index, (bank, window) in enumerate(zip(banks, windows, strict=True))
+    ]
+    head = WindowSearch(
+        references=references,
+        nearest=nearest,
+        dim=dim,
+        bank_type=bank_type,
+        levels=tuple(levels),
+        grid=grid,
+        weighted=weighted,
+    )
+    if problem := next(head.problems(), None):
+        raise InternalError(f"a head that no reader takes: {problem}")
+    folder = query_path(graph).parent
+    try:
+        for level, bank in zip(levels, banks, strict=True):
+            with (graph.parent / level.bank_file).open("wb") as file:
+                for reference in bank:
+                    file.write(_stored(reference, bank_type))
+        head.write(folder / FILE)
+    except OSError as err:
+        raise OutputError(f"cannot write the search's bank to {folder}: {err}") from err
+    return head
+
+
+def read_head(graph: Path) -> tuple[Path, WindowSearch]:
+    """The query graph beside `graph` (graph.onnx), and its head.
+
+    Raises:
+        UsageError: the detector's lowering has written none.
+        InternalError: what it wrote is incomplete.
+    """
+    query = graph.parent / FOLDER / QUERY
+    if not query.is_file():
+        raise UsageError(
+            "this detector has no window_search head; choose a target without it, for instance openvino:fp32"
+        )
+    try:
+        return query, WindowSearch.read(query.with_name(FILE))
+    except (BundleError, OSError) as err:
+        raise InternalError(f"{query.with_name(FILE)} cannot be read: {err}") from err
+
+
+def bank_files(graph: Path, head: WindowSearch) -> tuple[Path, ...]:
+    """The banks of `head`, beside `graph` (graph.onnx)."""
+    return tuple(graph.parent / level.bank_file for level in head.levels)
+
+
+def copy_head(head: WindowSearch, folder: Path) -> Path:
+    """Write ``head.json`` beside a compiled graph in `folder`.
+
+    Raises:
+        OutputError: no room or no permission.
+    """
+    try:
+        head.write(folder / FILE)
+    except OSError as err:
+        raise OutputError(f"cannot write {folder / FILE}: {err}") from err
+    return folder / FILE
+
+
+def _stored(reference: npt.NDArray[np.float32], bank_type: BankType) -> bytes:
+    """One reference (dim, height, width) as the bank holds it: (height, dim, width)."""
+    import numpy as np
+
+    rows = reference.transpose(1, 0, 2)
+    if not (np.abs(rows) <= 1.001).all():
+        raise InternalError("a reference has values that are no parts of unit vectors: normalise over dim")
+    if bank_type == "int8":
+        rows = np.rint(np.clip(rows, -1, 1) * np.float32(127))
+    data: bytes = rows.astype({"fp32": "<f4", "fp16": "<f2", "int8": "i1"}[bank_type]).tobytes()
+    return data

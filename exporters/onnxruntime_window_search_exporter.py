@@ -1,0 +1,28 @@
+"""The query graph as it is, for ONNX Runtime, and the bank that libedgead searches behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from edgead.bundle.head import FILE
+from edgead.exporters._base import CompiledTarget
+from edgead.exporters._head_files import bank_files, read_head
+from edgead.exporters.onnxruntime_exporter import OnnxRuntimeExporter
+from edgead.types import Target
+
+
+class OnnxRuntimeWindowSearchExporter(OnnxRuntimeExporter):
+    """As ONNX Runtime, of the query graph that the detector's lowering wrote beside graph.onnx."""
+
+    engine = "onnxruntime+window_search"
+
+    def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
+        """Nothing is written."""
+        query, head = read_head(graph)
+        made = super().compile_impl(query, target, folder)
+        return dataclasses.replace(
+            made,
+            files=(*made.files, query.with_name(FILE), *bank_files(graph, head)),
+            head=head.to_values(),
+        )

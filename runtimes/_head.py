@@ -1,0 +1,133 @@
+"""The head behind a query graph, in Python: which bank, and libedgead's search over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgead._native.window_search import WindowSearch as NativeSearch
+from edgead.bundle.head import FILE, WindowSearch
+from edgead.errors import BundleError, EngineError, UsageError
+from edgead.runtimes._base import RawOutput
+from edgead.runtimes._graph import GraphOutputs
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+REFERENCES, WEIGHT = "references", "weight"
+
+_DTYPES = {"fp32": "<f4", "fp16": "<f2", "int8": "i1"}
+
+
+def query_shapes(head: WindowSearch) -> dict[str, tuple[int, ...]]:
+    """The query graph's outputs: name → shape; all float32, but ``references`` is int32."""
+    shapes: dict[str, tuple[int, ...]] = {
+        f"query_{index}": (1, head.dim, level.height, level.width) for index, level in enumerate(head.levels)
+    }
+    shapes[REFERENCES] = (1, head.nearest)
+    if head.weighted:
+        shapes[WEIGHT] = (1, 1, head.levels[0].height, head.levels[0].width)
+    return shapes
+
+
+class SearchedOutputs(GraphOutputs):
+    """Query tensors of a graph, and the map that the search makes of them.
+
+    ``head.json`` beside the graph says what to search. It has the names of bank files in the bundle, whose
+    root is the nearest folder above the graph where they lie.
+    """
+
+    def __init__(self, graph: Path) -> None:
+        """Read the head of `graph`.
+
+        Raises:
+            UsageError: there is no ``head.json`` beside the graph, or no bank above it.
+            EngineError: ``head.json`` or a bank is damaged.
+        """
+        path = graph.with_name(FILE)
+        if not path.is_file():
+            raise UsageError(
+                f"{path} does not exist: {graph.name} stops at query tensors, and {FILE} says what to search"
+            )
+        try:
+            self._head = WindowSearch.read(path)
+        except (BundleError, OSError) as err:
+            raise EngineError(f"{path} cannot be read: {err}") from err
+        self._search = _open(self._head, graph)
+
+    def check(self, graph: Path, names: Sequence[str]) -> tuple[str, ...]:
+        """The names that the head asks for."""
+        wanted = tuple(query_shapes(self._head))
+        if set(names) != set(wanted):
+            raise EngineError(
+                f"{graph.name}: outputs are {', '.join(names)}; {FILE} asks for {', '.join(wanted)}; export "
+                "the MODEL again"
+            )
+        return wanted
+
+    def dtype(self, name: str) -> str:
+        """float32, and int32 for the indices."""
+        return "int32" if name == REFERENCES else "float32"
+
+    def bind(self, graph: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> RawOutput:
+        """Keep the arrays that the engine writes, and make the one for the map."""
+        import numpy as np
+
+        for name, shape in query_shapes(self._head).items():
+            if arrays[name].shape != shape:
+                raise EngineError(
+                    f"{graph.name}: output {name} is {list(arrays[name].shape)}, {FILE} says {list(shape)}; "
+                    "export the MODEL again"
+                )
+        self._arrays = dict(arrays)
+        self._output = RawOutput(np.zeros((1, 1, *self._head.grid), np.float32))
+        return self._output
+
+    def finish(self) -> None:
+        """Search."""
+        arrays = self._arrays
+        queries = [arrays[f"query_{index}"] for index in range(len(self._head.levels))]
+        self._search.run(
+            queries,  # type: ignore[arg-type]  # of the type that `dtype` gave
+            arrays[REFERENCES],  # type: ignore[arg-type]
+            arrays.get(WEIGHT),  # type: ignore[arg-type]
+            out=self._output.anomaly_map[0, 0],
+        )
+
+
+def _open(head: WindowSearch, graph: Path) -> NativeSearch:
+    """The search over the bank files, which are mapped, not read.
+
+    Raises:
+        UsageError: they are in no folder above the graph.
+        EngineError: a bank is of another size, or its values are no parts of unit vectors.
+    """
+    import numpy as np
+
+    names = [level.bank_file for level in head.levels]
+    folders = graph.absolute().parents
+    root = next((folder for folder in folders if all((folder / name).is_file() for name in names)), None)
+    if root is None:
+        raise UsageError(f"{', '.join(names)}: not all lie in one folder above {graph}; {FILE} names them")
+    banks = []
+    for level in head.levels:
+        path = root / level.bank_file
+        if path.stat().st_size != head.bank_bytes(level):
+            raise EngineError(
+                f"{path} has {path.stat().st_size:,} bytes, its shape asks for {head.bank_bytes(level):,}"
+            )
+        shape = head.bank_shape(level)
+        mapped = np.memmap(path, _DTYPES[head.bank_type], "r", shape=shape)
+        banks.append(np.asarray(mapped))
+    try:
+        return NativeSearch(
+            banks,
+            [level.window for level in head.levels],
+            nearest=head.nearest,
+            grid=head.grid,
+            weighted=head.weighted,
+        )
+    except UsageError as err:
+        raise EngineError(f"{graph.name}: {err}; export the MODEL again") from err
