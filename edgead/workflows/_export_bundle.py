@@ -56,6 +56,7 @@ def target_entry(compiled: CompiledTarget, work: Path, limits: Thresholds) -> Ta
         thresholds=limits,
         score_tolerance=share * (limits.image - limits.image_median),
         map_tolerance=share * (limits.pixel - limits.pixel_median),
+        head=compiled.head,
     )
 
 

@@ -36,6 +36,8 @@ from edgead.workflows._images import Skipped
 from edgead.workflows._sides import Side, score_side
 
 DEFAULT_TARGETS = ("openvino:fp32", "openvino:bf16", "onnxruntime:fp32")
+# Before these where the detector's lowering offers a search behind the engine, which is faster.
+SEARCH_TARGETS = ("openvino+window_search:fp32", "openvino+window_search:bf16")
 _GRAPH_TARGET = Target("onnxruntime", "fp32")
 
 
@@ -100,8 +102,9 @@ def export(
         output: the bundle, usually NAME.edgead.
         calib: folder of good images (or an MVTec root, whose train/good is used). Those that the MODEL was
             trained on are left aside; map statistics, thresholds and the gate see the others.
-        targets: ``<engine>:<precision>[:device]``, in the order of preference. None = `DEFAULT_TARGETS` as
-            far as they can run here; of these, a reduced precision that misses its gate is left out.
+        targets: ``<engine>:<precision>[:device]``, in the order of preference. None = `DEFAULT_TARGETS`, for
+            a detector with a search `SEARCH_TARGETS` before them, as far as they can run here; of these, a
+            reduced precision that misses its gate is left out.
         choice: how thresholds are chosen; None = from good images, at 1 % false positives.
         accept: write the bundle although a target misses its gate.
         overwrite: replace a bundle that stands at `output`.
@@ -124,8 +127,12 @@ def export(
     from edgead.exporters.reference import TorchReference
 
     show, choice = progress or Silent(), choice or ThresholdChoice()
-    wanted = _parse(installed_defaults() if targets is None else targets)
+    wanted = None if targets is None else _parse(targets)
     detector, info = load(model)
+    lowering = load_plugin("edgead.exporters.lowering", detector.name, kind="lowering")
+    write_search = getattr(lowering, "write_search", None)
+    if wanted is None:
+        wanted = _parse(installed_defaults(search=write_search is not None))
     if info.train_hashes is None:
         show.say(
             f"{model} does not say what it was trained on: calibrate with good images that it has not seen"
@@ -140,13 +147,14 @@ def export(
         postprocess = Postprocess(detector.post_recipe, (matrix_h, matrix_w))
 
         show.say(f"lowering {info.preset} to graph.onnx")
-        lowering = load_plugin("edgead.exporters.lowering", detector.name, kind="lowering")
         graph = export_graph(
             lowering.lower(detector),
             detector.geometry.input_size,
             work / "graph.onnx",
             metadata={"edgead.detector": detector.name},
         )
+        if write_search is not None:
+            write_search(detector, graph.path)
 
         def score(runtime: Runtime, path: Path, target: Target) -> Side:
             with runtime.open(path, target, threads=threads) as opened:
@@ -212,13 +220,17 @@ def export(
     )
 
 
-def installed_defaults() -> tuple[str, ...]:
-    """Those of `DEFAULT_TARGETS` whose engine is installed and whose precision this CPU has."""
+def installed_defaults(*, search: bool = False) -> tuple[str, ...]:
+    """Those of `DEFAULT_TARGETS` whose engine is installed and whose precision this CPU has.
+
+    Args:
+        search: begin with those of `SEARCH_TARGETS`.
+    """
     from edgead.benchmarks.environment import record
 
     here, flags = engines(), record().cpu_flags
     found = []
-    for text in DEFAULT_TARGETS:
+    for text in (*SEARCH_TARGETS, *DEFAULT_TARGETS) if search else DEFAULT_TARGETS:
         target = Target.parse(text)
         bf16 = target.precision != "bf16" or {"avx512_bf16", "amx_bf16", "bf16"} & set(flags)
         if here[target.engine].available and bf16:

@@ -18,6 +18,7 @@ queries × bank exists. `LoweredQuery` ends before the search, for libedgead's `
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -27,7 +28,10 @@ from torch import Tensor, nn
 from edgead.detectors._base import DetectorOutput
 from edgead.detectors._cpr_networks import EPS, Inception, RetrievalHead
 from edgead.detectors.cpr import INT8_SCALE, Cpr
+from edgead.errors import OutputError
+from edgead.exporters._head_files import query_path, write_head
 from edgead.exporters.lowering._fold import absorb, fold_backbone
+from edgead.exporters.onnx_exporter import trace
 
 _Lowered = TypeVar("_Lowered", bound="LoweredQuery")
 
@@ -203,6 +207,37 @@ def lower(detector: Cpr) -> LoweredCpr:
 def lower_query(detector: Cpr) -> LoweredQuery:
     """`lower` up to the search."""
     return _finished(LoweredQuery(detector), detector)
+
+
+def write_search(detector: Cpr, graph: Path) -> None:
+    """Write what targets with a ``window_search`` head are made of, beside graph.onnx.
+
+    Raises:
+        OutputError: the files cannot be written.
+    """
+    import onnx
+
+    config = detector.config
+    query = lower_query(detector)
+    names = ["query_0", "query_1", "references", *(["weight"] if config.foreground else [])]
+    image = torch.zeros((1, *config.geometry.input_size, 3), dtype=torch.uint8)
+    model = trace(query, {"image": image}, names, {"edgead.detector": detector.name})
+    path = query_path(graph)
+    try:
+        onnx.save(model, path)
+    except OSError as err:
+        raise OutputError(f"cannot write {path}: {err.strerror or err}") from err
+    banks = [detector.get_buffer(f"bank{level}") for level in range(len(config.windows))]
+    scale = INT8_SCALE if config.bank_type == "int8" else 1
+    write_head(
+        graph,
+        [(bank / scale).numpy() for bank in banks],
+        config.windows,
+        nearest=config.nearest,
+        grid=config.geometry.input_size,
+        weighted=config.foreground,
+        bank_type=config.bank_type,
+    )
 
 
 def _finished(lowered: _Lowered, detector: Cpr) -> _Lowered:
