@@ -98,8 +98,9 @@ def set_foreground(
 def tell(found: Mapping[str, Any], progress: Progress) -> None:
     """Say what `set_foreground` found."""
     what = "an object before a background" if found["used"] else "off, distances count everywhere"
-    measured = f" (separation {found['separation']:.2f} of 1, an object from {_OBJECT} on)"
-    progress.say(f"foreground: {what}{measured if 'separation' in found else ''}")
+    if "separation" in found:
+        what += f" (separation {found['separation']:.2f} of 1, an object from {_OBJECT} on)"
+    progress.say(f"foreground: {what}")
 
 
 def fit_foreground(

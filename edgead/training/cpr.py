@@ -310,8 +310,6 @@ class _Training:
         pairs = stack_pairs([item.pairs for item in batch], self.device)
         with torch.no_grad():
             taps = self.detector.features(torch.from_numpy(pixels).to(self.device))
-            # On a CPU, the heads' many small convolutions take half the time in this layout.
-            taps = tuple(tap.contiguous(memory_format=torch.channels_last) for tap in taps)
         losses: list[Tensor] = []
         for head, tap in zip(self.detector.heads, taps, strict=True):
             with mixed_precision(self.device):

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from edgead.cli.app import build
 from edgead.data.folder import content_hash
 from edgead.detectors import _presets, model_file
+from edgead.errors import ModelError
 
 SMALL = {
     "detector": "simplenet",
@@ -35,9 +36,25 @@ SMALL = {
 }
 
 
+SMALL_CPR = {
+    "detector": "cpr",
+    "summary": "tiny, for tests",
+    "config": {
+        "backbone": "efficientnet_lite0",
+        "taps": ["stage2", "stage3"],
+        "dim": 4,
+        "nearest": 3,
+        "clusters": 4,
+        "geometry": {"height": 80, "width": 80},
+    },
+    "training": {"steps": 9, "texture_steps": 7, "batch": 1, "pairs": 10},
+}
+
+
 @pytest.fixture(autouse=True)
 def _small_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(_presets.PRESETS, "small", SMALL)
+    monkeypatch.setitem(_presets.PRESETS, "small_cpr", SMALL_CPR)
 
 
 @pytest.fixture
@@ -111,6 +128,47 @@ def _wrong_weights(folder: Path) -> Path:
     path = folder / "wrong.pth"
     torch.save({"conv.weight": torch.ones(3)}, path)
     return path
+
+
+def test_options_of_one_detector_reach_it_and_no_other(photos: Path, tmp_path: Path) -> None:
+    textures = tmp_path / "textures"
+    textures.mkdir()
+    cv2.imwrite(str(textures / "red.png"), np.full((30, 40, 3), (0, 0, 255), np.uint8))
+    options = ("--foreground", "off", "--textures", textures, "--bank-budget", 0.03, "--steps", 2)
+    code, _, err = run("train", "small_cpr", photos, "-o", tmp_path / "m", *options)
+    assert code == 0, err
+    _, info = model_file.load(tmp_path / "m")
+    assert info.provenance["textures"]["files"] == 1
+    assert info.provenance["foreground"] == {"asked": "off", "used": False}
+    assert [entry["step"] for entry in info.provenance["history"]] == [2]
+    # 25 × 4 frequencies of 4 bytes; 4 values of 2 bytes at 20² and 10² positions: 4,400 of 31,457 bytes.
+    assert info.config["references"] == min(31_457 // 4_400, 6)
+    assert info.config["foreground"] is False
+    for words, arguments in [
+        ("--textures", ("small", "--textures", textures)),
+        ("simplenet takes no such option, it learns from good images alone", ("small", "--foreground", "on")),
+        ("cpr takes --bank-budget, --foreground, --textures", ("small_cpr", "--penalty", textures)),
+        ("--foreground maybe: use auto, on, off", ("small_cpr", "--foreground", "maybe")),
+    ]:
+        code, out, err = run("train", arguments[0], photos, "-o", tmp_path / "n", *arguments[1:])
+        assert (code, out) == (2, ""), err
+        assert words in err
+    assert not (tmp_path / "n").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"dim": 6}, {"geometry": {"height": 160, "width": 160}}, {"references": 5}]
+)
+def test_a_bank_of_another_shape_than_the_config_says_is_refused(
+    photos: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    assert run("train", "small_cpr", photos, "-o", tmp_path / "m", "--steps", 1)[0] == 0
+    file = tmp_path / "m" / "model.json"
+    values = json.loads(file.read_text())
+    values["config"] |= change
+    file.write_text(json.dumps(values))
+    with pytest.raises(ModelError, match="does not hold this detector's weights"):
+        model_file.load(tmp_path / "m")
 
 
 KILLED = """
