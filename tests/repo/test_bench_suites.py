@@ -18,6 +18,7 @@ SUITES = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
         ("harness_overhead.py", "--queries", "2000"),
         ("native_runtime.py", "--rounds", "1"),
         ("startup.py", "--runs", "1"),
+        ("window_search.py", "--rounds", "1", "--dims", "16", "--max-gib", "0.1"),
     ],
 )
 def test_a_suite_prints_its_figures_as_json(command: tuple[str, ...]) -> None:

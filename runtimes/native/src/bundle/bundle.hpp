@@ -37,7 +37,7 @@ class Bundle {
   const std::string &manifest_text() const { return manifest_text_; }
   const std::string &hash_list_text() const { return hash_list_text_; }
 
-  // The bytes of a file that the manifest names; every such file is held. Throws Error(BUNDLE) for another name.
+  // The bytes of a file that a target, the operator or a golden image names. Throws Error(BUNDLE) for another name.
   const Bytes &file(const std::string &name) const { return *shared_file(name); }
   // The same, for who keeps them beyond forget_files.
   std::shared_ptr<const Bytes> shared_file(const std::string &name) const;
