@@ -96,7 +96,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "dim": 16,
             "geometry": {"height": 320, "width": 320, "resampler": "opencv_linear"},
         },
-        "training": {"steps": 1500, "texture_steps": 500, "batch": 4},
+        "training": {"steps": 500, "texture_steps": 500, "batch": 4},
     },
     "cpr_densenet": {
         "detector": "cpr",
