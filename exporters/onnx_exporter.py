@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 # converting versions.
 OPSET = 18
 
-# protobuf ends at 2 GB; larger weights lie beside the graph.
-_EMBED_LIMIT_BYTES = 1_500_000_000
+# Larger weights (a bank of references, say) lie beside the graph: protobuf ends at 2 GB, and its readers copy.
+_EMBED_LIMIT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
