@@ -19,7 +19,7 @@ import typer
 from edgead import errors
 from edgead.cli.app import build
 from edgead.detectors._presets import PRESETS
-from edgead.workflows.export import DEFAULT_TARGETS
+from edgead.workflows.export import DEFAULT_TARGETS, SEARCH_TARGETS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -130,7 +130,7 @@ def test_the_exit_codes_are_those_of_the_error_tree() -> None:
 
 def test_the_tables_name_what_there_is() -> None:
     assert _column("| detector |") == list(PRESETS)
-    assert _column("| target | what") == list(DEFAULT_TARGETS)
+    assert _column("| target | what") == [*DEFAULT_TARGETS, *SEARCH_TARGETS]
     extras = importlib.metadata.metadata("edgead").get_all("Provides-Extra") or []
     assert sorted(_column("| extra |")) == sorted(extras)
 
