@@ -141,7 +141,7 @@ Case random_case(Random &random, Fill kind) {
 
 std::unique_ptr<Guarded> guarded(const void *data, std::size_t bytes) {
   auto copy = std::make_unique<Guarded>(bytes);
-  std::memcpy(copy->data(), data, bytes);
+  if (bytes > 0) std::memcpy(copy->data(), data, bytes);
   return copy;
 }
 
