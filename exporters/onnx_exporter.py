@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # converting versions.
 OPSET = 18
 
-# Larger weights (a bank of references, say) lie beside the graph: protobuf ends at 2 GB, and its readers copy.
+# Larger weights, a bank of references say, lie beside the graph: protobuf ends at 2 GB, and readers copy.
 _EMBED_LIMIT_BYTES = 64 << 20
 
 

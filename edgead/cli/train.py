@@ -41,6 +41,12 @@ def command(
         float | None,
         typer.Option(metavar="MIB", help="cpr: memory for reference images. Default: all are kept."),
     ] = None,
+    bank_type: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fp32|fp16|int8", help="cpr: how references are stored. Default: the preset's, fp16."
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps to train. Default: the preset's.")] = None,
     roi: Annotated[
         str | None, typer.Option(metavar="X,Y,W,H", help="Part of the frame to look at, in pixels.")
@@ -78,6 +84,7 @@ def command(
         textures=textures,
         foreground=foreground,
         bank_budget=bank_budget,
+        bank_type=bank_type,
         steps=steps,
         roi=parse_roi(roi),
         bit_depth=bit_depth,

@@ -203,6 +203,15 @@ class Cpr(Detector):
             self.config = replace(self.config, foreground=False)
             del self.foreground_weight, self.foreground_bias, self.reference_foreground
 
+    def store_as(self, bank_type: str) -> None:
+        """Empty the bank; the next one is stored as ``fp32``, ``fp16`` or ``int8``.
+
+        Raises:
+            UsageError: another type.
+        """
+        self.config = replace(self.config, references=0, bank_type=bank_type)  # type: ignore[arg-type]
+        self._set_bank(0)
+
     @torch.no_grad()
     def set_references(self, images: Tensor, *, batch: int = 4) -> None:
         """Fill the bank with what the network, as it is now, says of good images.

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
 
 FROZEN = "backbone"
-OPTIONS = frozenset({"foreground", "textures", "bank_budget"})
+OPTIONS = frozenset({"foreground", "textures", "bank_budget", "bank_type"})
 
 _LOSSES = ("positive, fine", "negative, fine", "positive, coarse", "negative, coarse")
 
@@ -90,6 +90,7 @@ def fit(
     foreground: Choice = "auto",
     textures: Path | None = None,
     bank_budget: float | None = None,
+    bank_type: str | None = None,
 ) -> dict[str, Any]:
     """Train the heads of `detector` in place and fill its bank; resumes where `state` holds an earlier run.
 
@@ -107,19 +108,22 @@ def fit(
         foreground: whether distances count on the object only; ``auto`` decides from `images`.
         textures: folder of textures for the anomalies; None = drawn ones, which is said.
         bank_budget: MiB that the bank may take; above it, a coreset of the images is kept.
+        bank_type: how the bank is stored; None = as `detector` says.
 
     Returns:
         What happened, as JSON values: history (mean losses between two saved states), foreground, textures,
         and references.
 
     Raises:
-        UsageError: an unknown `foreground`.
+        UsageError: an unknown `foreground` or `bank_type`.
         DatasetError: too few different good images, a bank for fewer images than are searched, a foreground
             that cannot be told from the background, or no textures in the folder.
         InputError: a loss is no longer a number; `state` keeps the last good one.
         OutputError: `state` cannot be read or written, or belongs to another training.
     """
     check_choice(foreground)
+    if bank_type is not None:
+        detector.store_as(bank_type)
     images = different(images, progress)
     _check_enough(detector, len(images), len(reserved))
     series = OtherImages(

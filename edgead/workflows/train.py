@@ -57,6 +57,7 @@ def train(
     textures: Path | None = None,
     foreground: str | None = None,
     bank_budget: float | None = None,
+    bank_type: str | None = None,
     steps: int | None = None,
     roi: tuple[int, int, int, int] | None = None,
     bit_depth: int | None = None,
@@ -84,6 +85,7 @@ def train(
         foreground: ``auto``, ``on`` or ``off``: whether an anomaly counts on the object only, for a detector
             that can tell it from the background; None = ``auto``.
         bank_budget: MiB for the references that a detector keeps; None = all of them.
+        bank_type: ``fp32``, ``fp16`` or ``int8``: how they are stored; None = as the preset says.
         steps: optimiser steps instead of the preset's (SimpleNet: per meta-epoch).
         roi: (x, y, w, h) in frame pixels that the detector looks at; None = the whole frame.
         bit_depth: significant bits of 16-bit files.
@@ -119,6 +121,7 @@ def train(
         "textures": textures,
         "foreground": foreground,
         "bank_budget": bank_budget,
+        "bank_type": bank_type,
     }
     options = {name: value for name, value in options.items() if value is not None}
     _check_options(preset["detector"], training.OPTIONS, options)

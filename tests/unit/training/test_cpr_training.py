@@ -253,6 +253,18 @@ def test_a_budget_keeps_a_coreset_and_says_so(tmp_path: Path) -> None:
         fit(tmp_path / "less", detector(), bank_budget=(3 * each - 1) / 2**20)
 
 
+def test_the_bank_is_stored_as_asked(tmp_path: Path) -> None:
+    exact, small = detector(), detector()
+    for name, network, bank_type in (("a", exact, "fp32"), ("b", small, "int8")):
+        (tmp_path / name).mkdir()
+        fit(tmp_path / name, network, bank_type=bank_type)
+        assert network.config_dict()["bank_type"] == bank_type
+    assert (exact.bank0.dtype, small.bank0.dtype) == (torch.float32, torch.int8)
+    assert torch.equal(small.bank0, (127 * exact.bank0).round().to(torch.int8))
+    with pytest.raises(UsageError, match="bank_type 'int4' is unknown"):
+        fit(tmp_path, detector(), bank_type="int4")
+
+
 def test_the_backbone_is_left_alone(tmp_path: Path) -> None:
     network = detector()
     before = {key: value.clone() for key, value in network.backbone.state_dict().items()}
