@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgead.detectors._base import DetectorOutput
-from edgead.detectors._cpr_networks import EPS, Inception, RetrievalHead
+from edgead.detectors._cpr_networks import EPS, ConvBnRelu, Inception, RetrievalHead
 from edgead.detectors.cpr import INT8_SCALE, Cpr
 from edgead.errors import OutputError
 from edgead.exporters._head_files import query_path, write_head
@@ -51,15 +51,15 @@ class LoweredHead(nn.Module):
     def __init__(self, head: RetrievalHead) -> None:
         super().__init__()
         stem, norm, _, block, last = head
+        assert isinstance(stem, nn.Conv2d)
         assert isinstance(block, Inception)
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
         self.stem = absorb(stem, norm)
-        zero, two = (absorb(part.conv, part.bn) for part in (block.branch0, block.branch2[0]))
-        first, second = (absorb(part.conv, part.bn) for part in block.branch1)
-        pooled = block.branch3[1]
-        self.direct = _side_by_side([zero, two, first])
+        first, self.wide = (_folded(part) for part in block.branch1)
+        self.direct = _side_by_side([_folded(block.branch0), _folded(block.branch2[0]), first])
         self.reduced = first.out_channels
-        self.wide = second
-        self.pooled = absorb(pooled.conv, pooled.bn)
+        self.pooled = _folded(block.branch3[1])
         self.last = _conv(_reordered(last.weight), last.bias)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -100,7 +100,8 @@ class LoweredQuery(nn.Module):
         pixels = torch.linspace(0, 255, 3 * 64 * 64, dtype=torch.float64).view(1, 3, 64, 64)
         scale = 1 / (255 * std.flatten())
         self.backbone = fold_backbone(backbone, (pixels / 255 - mean) / std, scale)
-        self.heads = nn.ModuleList(LoweredHead(head) for head in copy.deepcopy(detector.heads).double())
+        heads = [head for head in copy.deepcopy(detector.heads).double() if isinstance(head, RetrievalHead)]
+        self.heads = nn.ModuleList(LoweredHead(head) for head in heads)
         centres = detector.centres.double()
         self.vocabulary = _conv(2 * centres[:, :, None, None], -centres.square().sum(1))
         reference = detector.histograms.double()
@@ -248,6 +249,11 @@ def _finished(lowered: _Lowered, detector: Cpr) -> _Lowered:
     for name, buffer in banks.items():
         setattr(lowered, name, buffer)
     return lowered
+
+
+def _folded(part: nn.Module) -> nn.Conv2d:
+    assert isinstance(part, ConvBnRelu)
+    return absorb(part.conv, part.bn)
 
 
 def _side_by_side(convs: list[nn.Conv2d]) -> nn.Conv2d:
