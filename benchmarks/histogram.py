@@ -40,6 +40,10 @@ class Histogram:
     def __len__(self) -> int:
         return int(self._histogram.get_total_count())
 
+    def encoded(self) -> str:
+        """All counts as HdrHistogram's compressed base64 text, which its tools in every language read."""
+        return str(self._histogram.encode().decode("ascii"))
+
     def at_ranks(self, ranks: Sequence[int]) -> list[int]:
         """Durations in ns at 1-based ranks: the top of each value's bucket, never above the maximum."""
         total = len(self)

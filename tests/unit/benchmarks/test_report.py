@@ -7,7 +7,7 @@ import pytest
 
 from edgead.benchmarks.environment import record
 from edgead.benchmarks.report import BenchReport, summarise
-from edgead.benchmarks.scenarios import Run
+from edgead.benchmarks.run import Run
 from edgead.benchmarks.targets import Targets
 
 MS = 1_000_000

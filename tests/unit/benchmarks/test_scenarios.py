@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 from edgead.benchmarks.histogram import Histogram
-from edgead.benchmarks.scenarios import Limits, SystemClock, paced, single_stream
+from edgead.benchmarks.clock import SystemClock
+from edgead.benchmarks.run import Limits
+from edgead.benchmarks.scenarios import paced, single_stream
 from edgead.benchmarks.sut import NullSut, SampleLibrary
+from edgead.benchmarks.warmup import Warmup
 from edgead.errors import DatasetError, UsageError
 
 MS = 1_000_000
 ONE = SampleLibrary(["only"])
-NO_WARMUP = Limits(min_queries=1)
+NO_WARMUP = Warmup(max_queries=1)
 
 
 class FakeClock:
@@ -153,7 +156,7 @@ def test_ctrl_c_while_warming_up_leaves_nothing_to_report() -> None:
 
     clock = FakeClock()
     with pytest.raises(KeyboardInterrupt):
-        single_stream(ScriptedSut(clock, interrupted()), ONE, limits=NO_WARMUP, clock=clock)
+        single_stream(ScriptedSut(clock, interrupted()), ONE, limits=Limits(min_queries=1), clock=clock)
 
 
 def test_garbage_collection_is_off_during_the_run_only() -> None:

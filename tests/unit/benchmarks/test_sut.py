@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgead.benchmarks.sut import NullSut, PredictorSut
+from edgead.benchmarks.sut import STAGES, NullSut, PredictorSut
 from edgead.errors import EngineError
 from edgead.imaging.frame import Frame
 from edgead.types import Decision, Prediction
@@ -44,4 +44,4 @@ def test_an_error_is_no_answer() -> None:
 
 
 def test_the_null_sut_has_the_same_stages() -> None:
-    assert len(NullSut().issue(None)) == len(NullSut.stages) == len(PredictorSut.stages)
+    assert len(NullSut().issue(None)) == len(NullSut.stages) == len(STAGES)

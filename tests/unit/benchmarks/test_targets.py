@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edgead.benchmarks.scenarios import Run
-from edgead.benchmarks.targets import Targets, judge, overall, parse_duration, proven_p99
+from edgead.benchmarks.run import Run
+from edgead.benchmarks.targets import Targets, judge, overall, parse_duration
 from edgead.errors import UsageError
 
 MS = 1_000_000
@@ -106,11 +106,11 @@ def test_too_few_queries_say_how_many_it_takes() -> None:
 
 def test_the_proven_p99_is_the_tightest_target_that_passes() -> None:
     latency = np.arange(1, 1_001) * MS
-    assert proven_p99(latency[::-1].copy()) == 998 * MS  # 2 of 1,000 may be over
+    assert run_of(latency[::-1].copy()).proven(0.99) == 998 * MS  # 2 of 1,000 may be over
     assert judge(run_of(latency), Targets(p99_ns=998 * MS))[0].verdict == "pass"
     assert judge(run_of(latency), Targets(p99_ns=998 * MS - 1))[0].verdict != "pass"
-    assert proven_p99(latency[:458]) is None
-    assert proven_p99(latency[:0]) is None
+    assert run_of(latency[:458]).proven(0.99) is None
+    assert run_of(latency[:0]).proven(0.99) is None
     [judgement] = judge(run_of(latency), Targets(p99_ns=900 * MS))
     assert "998 ms" in judgement.advice
 
