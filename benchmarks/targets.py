@@ -128,7 +128,7 @@ class EarlyStopping:
     """Ends a run as soon as its verdict is certain.
 
     Looking k times at a growing sample errs up to k times as often as looking once. So the k-th look allows
-    1/2^k of the doubt, and all looks together no more than all of it. The verdict is judged with `doubt`, too.
+    1/2^k of the doubt, and all looks together no more than all of it. Judge with `doubt` in the end, too.
     """
 
     def __init__(self, targets: Targets, evidence: Callable[[npt.NDArray[np.int64]], Evidence]) -> None:
