@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from edgead.benchmarks.order_statistics import interval_ranks, rank, samples_needed
 from edgead.errors import RuntimeMissingError
@@ -39,6 +39,11 @@ class Histogram:
 
     def __len__(self) -> int:
         return int(self._histogram.get_total_count())
+
+    def buckets(self) -> Iterator[tuple[int, int]]:
+        """(highest duration in ns, count) of each bucket that holds any, ascending."""
+        for item in self._histogram.get_recorded_iterator():
+            yield int(item.value_iterated_to), int(item.count_added_in_this_iter_step)
 
     def encoded(self) -> str:
         """All counts as HdrHistogram's compressed base64 text, which its tools in every language read."""

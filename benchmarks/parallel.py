@@ -20,7 +20,7 @@ from edgead.benchmarks._issue import (
     warm_up,
 )
 from edgead.benchmarks.clock import Clock, SystemClock, yielding
-from edgead.benchmarks.run import DONE, STAGES, Limits, Run
+from edgead.benchmarks.run import DONE, OPEN_END, STAGES, Limits, Run
 from edgead.benchmarks.schedule import check_rate, periodic
 from edgead.benchmarks.sut import SampleLibrary, SystemUnderTest
 from edgead.benchmarks.warmup import WARMUP, Warmup
@@ -108,7 +108,7 @@ def multi_camera(
         )
 
     names = tuple(f"camera {number + 1}" for number in range(len(suts)))
-    total = limits.min_queries * len(suts)
+    total = limits.total * len(suts)
     return _run("multi-camera", fps, suts, library, total, warmup, clock, progress, body, begin, queue, names)
 
 
@@ -144,7 +144,7 @@ def offline(
         def between(queries: int, now_ns: int, slack_ns: int) -> bool:
             return stopping() or limits.reached(sum(one.queries for one in streams_of), now_ns - started)
 
-        endless = Limits(min_queries=sys.maxsize)
+        endless = Limits(min_queries=OPEN_END)
         back_to_back(
             stream.rows.extend,
             suts[number],
@@ -154,7 +154,7 @@ def offline(
             between,
         )
 
-    return _run("offline", None, suts, library, limits.min_queries, warmup, clock, progress, body, [], 0, ())
+    return _run("offline", None, suts, library, limits.total, warmup, clock, progress, body, [], 0, ())
 
 
 def _turned(library: SampleLibrary[Sample], number: int, of: int) -> SampleLibrary[Sample]:

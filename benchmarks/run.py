@@ -12,6 +12,9 @@ from edgead.benchmarks.histogram import Histogram
 from edgead.benchmarks.order_statistics import allowed_exceedances
 from edgead.errors import UsageError
 
+OPEN_END = 10**12
+"""As many queries as never come: something else ends the run."""
+
 PLANNED, STARTED, DONE, STAGES = 0, 1, 2, 3  # columns of `Run.times`
 
 
@@ -34,6 +37,11 @@ class Limits:
     def __post_init__(self) -> None:
         if self.min_queries < 1:
             raise UsageError(f"a run needs at least 1 query, not {self.min_queries}")
+
+    @property
+    def total(self) -> int:
+        """Queries that are known to come, for a progress bar; 0 = something else will end the run."""
+        return self.min_queries if self.min_queries < OPEN_END and not self.min_duration_ns else 0
 
     def reached(self, queries: int, elapsed_ns: int) -> bool:
         """Whether the run is over after `queries` in `elapsed_ns`."""

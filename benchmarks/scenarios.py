@@ -199,7 +199,7 @@ def _run(
     complete = True
     with no_garbage_collection():
         warm, settled = warm_up(sut, library, warmup, clock)
-        with (progress or Silent()).task(f"{sut.name}, {scenario}", limits.min_queries) as task:
+        with (progress or Silent()).task(f"{sut.name}, {scenario}", limits.total) as task:
             pulse = Pulse(task, clock.now(), lambda: stop is not None and stop(rows_of(rows, width)))
             try:
                 body(rows, dropped, pulse)

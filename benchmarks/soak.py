@@ -251,7 +251,7 @@ def soak(
 
     # The garbage collector stays on, as on the line: what it would have freed must not look like a leak.
     found.warmup_queries, found.settled = warm_up(sut, library, warmup, clock)
-    with (progress or Silent()).task(f"{sut.name}, soak", limits.min_queries) as task:
+    with (progress or Silent()).task(f"{sut.name}, soak", limits.total) as task:
         pulse = Pulse(task, clock.now())
         try:
             if fps is None:

@@ -146,7 +146,7 @@ class EarlyStopping:
     @property
     def doubt(self) -> float:
         """For the verdict: of the look that decided, or of the next one."""
-        return DOUBT / 2 ** (self._looks + (not self.decided))
+        return DOUBT / float(2 ** (self._looks + int(not self.decided)))
 
 
 def _judge_percentile(
@@ -210,7 +210,7 @@ def _judge_rate(evidence: Evidence, fps: float, doubt: float) -> Judgement:
         if rate < fps:
             advice += f": {100 * (fps / rate - 1):.3g} % more images come than can be answered"
         return Judgement(target=target, verdict="fail", reason=reason, advice=advice)
-    advice = f"the rate is too near the target to say; measure more with: --queries {4 * max(n, _BLOCKS)}"
+    advice = f"the rate is too near the target, or the run too short, to say; measure more with: --queries {4 * max(n, _BLOCKS)}"
     return Judgement(target=target, verdict="inconclusive", reason=reason, advice=advice)
 
 
