@@ -22,9 +22,17 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 _BLUE, _ORANGE, _RED, _GREEN, _GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#5d6875"
-_STAGE_COLOURS = ("#56B4E9", "#F0E442", _BLUE, _ORANGE, _GREEN, "#CC79A7")
+_STAGE_COLOURS = {
+    "decode": "#CC79A7",
+    "preprocess": _ORANGE,
+    "host_to_device": "#F0E442",
+    "engine": _BLUE,
+    "device_to_host": "#56B4E9",
+    "post": _GREEN,
+}
+_TARGET_COLOURS = (_BLUE, _ORANGE, _GREEN, "#CC79A7", "#56B4E9", _RED)
 _SIZE = (5.2, 3.0)  # inches
-_MOST_POINTS = 2_000
+_MOST_POINTS = 800
 _PERCENTILES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
 _STYLE = {
     "svg.fonttype": "none",  # text stays text
@@ -65,12 +73,11 @@ def of(run: Run | Soak, targets: Targets, report: BenchReport) -> dict[str, str]
             found["Latency of every query over time; of many, the slowest of each moment."] = _over_time(
                 run, limits
             )
-    found["How often which latency; the scale to the left is logarithmic."] = _histogram(
-        values, counts, limits
-    )
-    found["The latency that so many queries keep to; dashed: more than the queries carry at 99 %."] = (
-        _quantiles(values, counts, limits)
-    )
+    if run.scenario != "idle-gap":  # there they would mix what the pauses tell apart
+        found["How often which latency."] = _histogram(values, counts, limits)
+        found["The latency that so many queries keep to; dotted: more than they carry at 99 %."] = _quantiles(
+            values, counts, limits
+        )
     if report.stages_ms:
         found["Where the time goes: median of each stage."] = _stages(report)
     return found
@@ -83,7 +90,7 @@ def accuracy(points: Sequence[tuple[BenchReport, float]]) -> str:
             p50, p99 = report.latency_ms["p50"], report.latency_ms["p99"]
             if p50 is None:
                 continue
-            colour = _STAGE_COLOURS[(number + 2) % len(_STAGE_COLOURS)]
+            colour = _TARGET_COLOURS[number % len(_TARGET_COLOURS)]
             if p99 is not None:
                 axes.plot([p50, p99], [auroc, auroc], color=colour, linewidth=1.5, alpha=0.6)
             axes.plot([p50], [auroc], "o", color=colour, label=f"{report.target}, {report.scenario}")
@@ -114,15 +121,22 @@ def _over_time(run: Run, limits: dict[str, float]) -> str:
 def _histogram(
     values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], limits: dict[str, float]
 ) -> str:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     with _axes() as (figure, axes):
         low, high = max(float(values.min()), 1e-6), float(values.max())
         wide = high > 5 * low
         edges = np.geomspace(low, high, 61) if wide else np.linspace(low, max(high, low * 1.001), 61)
-        axes.hist(values, bins=edges, weights=counts, color=_BLUE)
+        heights, _, _ = axes.hist(values, bins=edges, weights=counts, color=_BLUE)
         if wide:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.set_yscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        if heights.max() > 50:  # so that the few slow ones are seen beside the many
+            axes.set_yscale("log")
+            axes.set_ylim(bottom=0.7)
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         _limits(axes, limits, across=False)
         axes.set_xlabel("latency in ms")
         axes.set_ylabel("queries")
@@ -151,18 +165,16 @@ def _quantiles(
 
 
 def _stages(report: BenchReport) -> str:
-    rows = {"latency": report.stages_ms}
-    with _axes((5.2, 1.9)) as (figure, axes):
-        for name, stages in rows.items():
-            left = 0.0
-            for number, (stage, figures) in enumerate(stages.items()):
-                width = figures["p50"] or 0.0
-                colour = _STAGE_COLOURS[number % len(_STAGE_COLOURS)]
-                axes.barh(name, width, left=left, color=colour, label=f"{stage} {width:.2f} ms")
-                left += width
-            whole = report.service_ms["p50"]
-            if whole is not None and whole > left:
-                axes.barh(name, whole - left, left=left, color="#cfd5dc", label=f"rest {whole - left:.2f} ms")
+    with _axes((5.2, 1.7)) as (figure, axes):
+        left = 0.0
+        for stage, figures in report.stages_ms.items():
+            width = figures["p50"] or 0.0
+            colour = _STAGE_COLOURS.get(stage, _GREY)
+            axes.barh(0, width, left=left, color=colour, label=f"{stage} {width:.2f} ms")
+            left += width
+        whole = report.service_ms["p50"]
+        if whole is not None and whole > left:
+            axes.barh(0, whole - left, left=left, color="#cfd5dc", label=f"rest {whole - left:.2f} ms")
         axes.set_yticks([])
         axes.set_xlabel("ms")
         axes.grid(visible=False)

@@ -210,7 +210,8 @@ def _judge_rate(evidence: Evidence, fps: float, doubt: float) -> Judgement:
         if rate < fps:
             advice += f": {100 * (fps / rate - 1):.3g} % more images come than can be answered"
         return Judgement(target=target, verdict="fail", reason=reason, advice=advice)
-    advice = f"the rate is too near the target, or the run too short, to say; measure more with: --queries {4 * max(n, _BLOCKS)}"
+    advice = "the rate is too near the target, or the run too short, to say"
+    advice += f"; measure more with: --queries {4 * max(n, _BLOCKS)}"
     return Judgement(target=target, verdict="inconclusive", reason=reason, advice=advice)
 
 
