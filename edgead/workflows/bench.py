@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgead.errors import RuntimeMissingError, UsageError
-from edgead.progress import Progress, Silent
+from edgead.progress import Progress
 from edgead.types import Target
 
 if TYPE_CHECKING:
-    from edgead.benchmarks.html import Measured
     from edgead.benchmarks.report import BenchReport
-    from edgead.benchmarks.sut import SystemUnderTest
     from edgead.benchmarks.targets import Verdict
-    from edgead.bundle.reader import Bundle
     from edgead.runtimes._driver import RuntimeName
-    from edgead.runtimes.session import Session
-    from edgead.workflows._bench_images import Images
-    from edgead.workflows._bench_plan import Plan
 
 
 def bench(
@@ -94,7 +86,9 @@ def bench(
         EngineError: the engine fails on an image.
         OutputError: `html` cannot be written.
     """
+    from edgead.benchmarks.html import check_writable, read_accuracy, write
     from edgead.workflows._bench_plan import Plan
+    from edgead.workflows._bench_work import Work
 
     plan = Plan.of(
         scenario=scenario,
@@ -114,9 +108,13 @@ def bench(
         runtime=runtime,
         bit_depth=bit_depth,
     )
-    work = _Work(bundle, images, plan, against=against, html=html, accuracy=accuracy, progress=progress)
-    [measured] = work.measure(lambda opened: [target])
-    return measured.report
+    accurate = {} if accuracy is None else read_accuracy(accuracy)
+    page = None if html is None else check_writable(html)
+    work = Work(bundle, images, plan, against=against, pictures=page is not None, progress=progress)
+    measured = work.measure(lambda opened: [target])
+    if page is not None:
+        write(page, measured, accurate)
+    return measured[0].report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,10 +162,17 @@ def bench_all_targets(
     Raises:
         As `bench`; EngineError only where no target at all could be measured.
     """
+    from edgead.benchmarks.html import check_writable, read_accuracy, write
     from edgead.workflows._bench_plan import Plan
+    from edgead.workflows._bench_work import Work
 
-    work = _Work(bundle, images, Plan.of(**options), html=html, accuracy=accuracy, progress=progress)
+    plan = Plan.of(**options)
+    accurate = {} if accuracy is None else read_accuracy(accuracy)
+    page = None if html is None else check_writable(html)
+    work = Work(bundle, images, plan, pictures=page is not None, progress=progress)
     measured = work.measure(lambda opened: [Target.parse(name) for name in opened.targets])
+    if page is not None:
+        write(page, measured, accurate)
     reports = [one.report for one in measured]
     order = {"pass": 0, "none": 0, "inconclusive": 1, "fail": 2}
     reports.sort(key=lambda report: (order[report.verdict], _figure(report)))
@@ -182,149 +187,3 @@ def _figure(report: BenchReport) -> tuple[bool, float]:
     """For ranking: p99 where carried; p50s come after all of those, and nothing last."""
     p99, p50 = report.latency_ms["p99"], report.latency_ms["p50"]
     return p99 is None, p99 if p99 is not None else p50 if p50 is not None else float("inf")
-
-
-class _Work:
-    """One call of `bench`: what was given is checked before anything is measured."""
-
-    def __init__(
-        self,
-        bundle: Path,
-        images: Sequence[Path],
-        plan: Plan,
-        *,
-        against: Path | None = None,
-        html: Path | None = None,
-        accuracy: Path | None = None,
-        progress: Progress | None = None,
-    ) -> None:
-        from edgead.benchmarks import compare, environment
-        from edgead.benchmarks.histogram import Histogram
-        from edgead.benchmarks.html import check_writable, read_accuracy
-        from edgead.workflows import _bench_images
-
-        Histogram()  # a missing package is told before the work, not after it
-        self._html = None if html is None else check_writable(html)
-        self._accuracy = {} if accuracy is None else read_accuracy(accuracy)
-        self._bundle, self._plan = bundle, plan
-        self._progress = progress if progress is not None else Silent()
-        self._other = against if against is not None and _is_bundle(against) else None
-        self._earlier = None
-        if against is not None and self._other is None:
-            self._earlier = compare.read_result(against)
-        if self._other is not None and plan.scenario != "single-stream":
-            raise UsageError(
-                f"two bundles are measured in turn, one after the other; that is no {plan.scenario}: leave "
-                "--scenario out, or compare with a result file"
-            )
-        self._against = "" if against is None else against.name
-        most = _bench_images.MOST_IMAGES
-        self._files = _bench_images.find(images, min(plan.limits.total or most, most))
-        self._environment = environment.record()
-        self.unavailable: dict[str, str] = {}
-
-    def measure(self, targets: Callable[[Bundle], Sequence[Target | None]]) -> list[Measured]:
-        """Measure each target that can run, and write the HTML report.
-
-        Raises:
-            RuntimeMissingError: none can.
-        """
-        from edgead.benchmarks.html import write
-        from edgead.bundle.reader import open_bundle
-        from edgead.workflows._bench_images import load
-
-        found: list[Measured] = []
-        with contextlib.ExitStack() as scope:
-            opened = scope.enter_context(open_bundle(self._bundle))
-            other = None if self._other is None else scope.enter_context(open_bundle(self._other))
-            wanted = targets(opened)
-            images = load(self._files, opened.manifest.geometry, self._plan.bit_depth, self._progress)
-            for target in wanted:
-                try:
-                    found.append(self._one(opened, other, target, images))
-                except RuntimeMissingError as error:
-                    if len(wanted) == 1:
-                        raise
-                    self.unavailable[str(target)] = str(error)
-                    self._progress.say(f"left out: {target}: {error}")
-                if found and not found[-1].report.complete:
-                    break
-        if not found:
-            told = "; ".join(f"{name}: {why}" for name, why in self.unavailable.items())
-            raise RuntimeMissingError(f"no target of this bundle could be measured: {told}")
-        if self._html is not None:
-            write(self._html, found, self._accuracy)
-        return found
-
-    def _one(self, opened: Bundle, other: Bundle | None, target: Target | None, images: Images) -> Measured:
-        from edgead.benchmarks import compare
-        from edgead.benchmarks.activity import Activity
-        from edgead.benchmarks.html import Measured
-        from edgead.benchmarks.report import summarise
-        from edgead.benchmarks.run import Run
-        from edgead.benchmarks.sut import SampleLibrary
-        from edgead.workflows._bench_images import thumbnails
-
-        plan = self._plan
-        with contextlib.ExitStack() as scope:
-            sessions = [scope.enter_context(self._open(opened, target)) for _ in range(plan.streams)]
-            session = sessions[0]
-            if target is None:
-                self._progress.say(f"measuring {session.target} ({session.runtime})")
-            suts = [self._sut(one, images) for one in sessions]
-            beside = None
-            if other is not None:
-                old = scope.enter_context(self._open(other, session.target))
-                beside = self._sut(old, images)
-            library: SampleLibrary[Any] = SampleLibrary(images.contents if plan.decode else images.frames)
-            activity = Activity()
-            run, old_run, doubt = plan.execute(suts, library, beside, self._progress)
-            busy = activity.warnings()
-            pictures = thumbnails(images, session) if self._html is not None else ()
-        report = summarise(
-            run,
-            plan.targets,
-            self._environment,
-            target=str(session.target),
-            runtime=session.runtime,
-            threads=plan.threads,
-            images=len(images.frames),
-            skipped=images.skipped,
-            bundle=self._bundle.name,
-            streams=plan.streams,
-            judged=plan.judged(run),
-            doubt=doubt,
-            warnings=[*busy, *images.warnings()],
-        )
-        if old_run is not None:
-            assert isinstance(run, Run)
-            report = compare.with_run(report, run, old_run, self._against)
-        elif self._earlier is not None:
-            report = compare.with_result(report, self._earlier, self._against)
-        return Measured(report=report, run=run, targets=plan.targets, thumbnails=pictures)
-
-    def _open(self, bundle: Bundle, target: Target | None) -> Session:
-        from edgead.runtimes.session import Session
-
-        return Session.open(bundle, target, threads=self._plan.threads, runtime=self._plan.runtime)
-
-    def _sut(self, session: Session, images: Images) -> SystemUnderTest[Any]:
-        from edgead.benchmarks.sut import DecodingSut, PredictorSut, stages_of
-        from edgead.imaging.frame import decode
-
-        stages = stages_of(session.predict(images.frames[0]))
-        sut = PredictorSut(session, name=str(session.target), runtime=session.runtime, stages=stages)
-        if not self._plan.decode:
-            return sut
-        return DecodingSut(sut, lambda content: decode(content, bit_depth=self._plan.bit_depth))
-
-
-def _is_bundle(path: Path) -> bool:
-    """Whether it is no result file: a folder, or a zip."""
-    if path.is_dir():
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(2) == b"PK"
-    except OSError:
-        return False
