@@ -85,7 +85,7 @@ def of(run: Run | Soak, targets: Targets, report: BenchReport) -> dict[str, str]
 
 def accuracy(points: Sequence[tuple[BenchReport, float]]) -> str:
     """Image AUROC over the p50 (dot) and p99 (end of the line) of the latency."""
-    with _axes((7.6, 3.0)) as (figure, axes):
+    with _axes((7.6, 2.6)) as (figure, axes):
         for number, (report, auroc) in enumerate(points):
             p50, p99 = report.latency_ms["p50"], report.latency_ms["p99"]
             if p50 is None:
@@ -93,7 +93,7 @@ def accuracy(points: Sequence[tuple[BenchReport, float]]) -> str:
             colour = _TARGET_COLOURS[number % len(_TARGET_COLOURS)]
             if p99 is not None:
                 axes.plot([p50, p99], [auroc, auroc], color=colour, linewidth=1.5, alpha=0.6)
-            axes.plot([p50], [auroc], "o", color=colour, label=f"{report.target}, {report.scenario}")
+            axes.plot([p50], [auroc], "o", color=colour, label=report.target)
         axes.set_xlabel("latency in ms: p50 to p99")
         axes.set_ylabel("image AUROC")
         axes.set_xlim(left=0)

@@ -137,13 +137,11 @@ def render(measured: Sequence[Measured], accuracy: Mapping[str, float] | None = 
         parts += [_verdict(first)]
     else:
         parts += [_overview(measured)]
-    points = [
-        (one.report, accuracy[one.report.target])
-        for one in measured
-        if accuracy and one.report.target in accuracy
-    ]
+    first_of = {one.report.target: one.report for one in reversed(measured)}
+    points = [(report, accuracy[name]) for name, report in first_of.items() if accuracy and name in accuracy]
     if points:
-        parts.append(_figure(figures.accuracy(points), "Image AUROC over latency; up and left is better."))
+        caption = f"Image AUROC over the latency in {points[0][0].scenario}; up and left is better."
+        parts.append(_figure(figures.accuracy(points), caption))
     for number, one in enumerate(measured):
         parts.append(f'<section id="s{number}">')
         if len(measured) > 1:

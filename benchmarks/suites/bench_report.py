@@ -4,8 +4,8 @@
     python benchmarks/suites/bench_report.py build/quickstart -o examples/reports/solar_cells.html
 
 `build/quickstart` is the folder that `edgead quickstart` left: its bundle (SimpleNet), its test cells
-(elpv-dataset) and what it verified. The targets are those of the README: 20 images/s, 99 of 100 within 50 ms. It
-takes about half an hour on a machine that does nothing else; with `--quick` a minute, and says little.
+(elpv-dataset) and what it verified. The targets are those of the README: 20 images/s, 99 of 100 within 50 ms.
+It takes about half an hour on a machine that does nothing else; with `--quick` a minute, and says little.
 """
 
 from __future__ import annotations

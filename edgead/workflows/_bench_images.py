@@ -73,7 +73,9 @@ def load(files: Sequence[Path], geometry: Geometry, bit_depth: int | None, progr
         DatasetError: not one can be used; the message says why the first one cannot.
     """
     preprocess = Preprocess(geometry)
-    frames, contents, names = [], [], []
+    frames: list[Frame] = []
+    contents: list[bytes] = []
+    names: list[str] = []
     skipped: dict[str, str] = {}
     size = 0
     with progress.task("decode", len(files)) as task:

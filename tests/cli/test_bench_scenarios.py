@@ -257,7 +257,7 @@ def test_the_report_shows_what_the_bundle_sees(photos: Path, tmp_path: Path) -> 
     assert result.exit_code == 0, result.stderr
     text = page.read_text()
     assert text.count("data:image/jpeg;base64,") == 3
-    assert "Image AUROC over latency" in text
+    assert "Image AUROC over the latency" in text
     assert "b.png" in text
     accuracy.write_text("{}")
     assert bench(photos, "--queries", 60, "--html", page, "--accuracy", accuracy).exit_code == 5

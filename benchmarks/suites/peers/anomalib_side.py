@@ -1,7 +1,7 @@
 """Runs in anomalib's environment, started by `side_by_side.py`: its models, exported by itself.
 
-Argument: the folder to work in, with images.npy, uint8 (N, 256, 256, 3) RGB. It answers a line of JSON per line.
-Nothing is downloaded: backbones are made without their weights, which changes no layer and no time.
+Argument: the folder to work in, with images.npy, uint8 (N, 256, 256, 3) RGB. It answers one line of JSON per
+line. Nothing is downloaded: backbones are made without their weights, which changes no layer and no time.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@
 
 Every image is decoded and brought to 256×256 RGB beforehand, in the same way for all. It goes in turn through
 each target of BUNDLE (frame to decision, all outputs) and each peer: anomalib's inferencer on its own FP32
-export (which OpenVINO runs in bf16 where the CPU can), the same graph in OpenVINO with a fixed batch of 1, and
-in ONNX Runtime in fp32. The peers' weights are random, which changes what they find and not how long they take;
-their time is taken inside their own process. All others are idle while one works.
+export (which OpenVINO runs in bf16 where the CPU can), the same graph in OpenVINO with a fixed batch of 1,
+and in ONNX Runtime in fp32. The peers' weights are random, which changes what they find and not how long they
+take; their time is taken inside their own process. All others are idle while one works.
 
 The ratio is the median over the images of a system's time ÷ that of the bundle's first target, with its 99 %
 interval. There is no bar, since the detectors differ: `efficientad_anomalib.py` compares the same weights.

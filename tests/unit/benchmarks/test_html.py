@@ -162,7 +162,7 @@ def test_every_picture_is_well_formed_and_there(everything: list[Measured]) -> N
         "Latency after a pause",
         "Memory of the process",
         "p50, p99 and maximum",
-        "Image AUROC over latency",
+        "Image AUROC over the latency in single-stream",
         "Nothing was measured",
     ):
         assert caption in text
