@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,15 @@ def bimodal_ns(random: np.random.Generator, n: int) -> list[int]:
     return ((5 + random.random(n) + 9 * slow) * MS).astype(np.int64).tolist()  # type: ignore[no-any-return]
 
 
+@pytest.fixture
+def small_heap() -> Iterator[None]:
+    """Each run begins with a garbage collection, which would walk over all that the tests have imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("small_heap")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("draw", "true_ms"),
