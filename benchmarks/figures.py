@@ -208,6 +208,7 @@ def _windows(run: Soak, limits: dict[str, float]) -> str:
             values = [getattr(window, name) for window in run.windows]
             axes.plot(hours, values, ".-", color=colour, linewidth=1, markersize=3, label=name[:-3])
         _limits(axes, limits, across=True)
+        axes.set_xlim(left=0)
         axes.set_xlabel(f"{unit} since the start")
         axes.set_ylabel("latency in ms")
         axes.set_ylim(bottom=0)
@@ -219,6 +220,7 @@ def _memory(run: Soak) -> str:
     hours, unit = _hours(run)
     with _axes() as (figure, axes):
         axes.plot(hours, [window.rss_bytes / 1e6 for window in run.windows], ".-", color=_BLUE, markersize=3)
+        axes.set_xlim(left=0)
         axes.set_xlabel(f"{unit} since the start")
         axes.set_ylabel("resident memory in MB")
         return _svg(figure)

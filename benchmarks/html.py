@@ -168,6 +168,13 @@ def _section(one: Measured) -> list[str]:
     parts += ["<h3>Figures in ms</h3>", _percentiles(report)]
     if report.groups:
         parts += ["<h3>Each of them</h3>", _groups(report)]
+    if report.soak is not None:
+        parts.append(
+            f"<p>Memory: {report.soak.rss_slope_mb_per_hour:+.3g} MB per hour, "
+            f"{'and it rises beyond doubt' if report.soak.rss_rises else 'no leak shown'}. "
+            f"p99: {report.soak.p99_slope_ms_per_hour:+.3g} ms per hour, "
+            f"{'and it rises beyond doubt' if report.soak.p99_rises else 'no rise shown'}.</p>"
+        )
     if not len(run):
         return [*parts, "<p>Nothing was measured.</p>"]
     pictures = figures.of(run, one.targets, report)
