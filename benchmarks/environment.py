@@ -46,6 +46,9 @@ class Environment:
         cgroup_cores: CPU time that the control group allows, in cores; None = no limit.
         governor: frequency governor, one name, or several joined by ``,``.
         load_1min: run queue before the run, averaged over a minute.
+        temperature_c: of the hottest sensor, before the run.
+        gpu: models of the NVIDIA GPUs; empty where the driver shows none.
+        gpu_driver: its version.
         kernels: level of libedgead's kernels: scalar, avx2, avx512, neon.
         packages: versions of what is installed of the engines and libraries.
         time_utc: ISO 8601, when this record was made.
@@ -61,6 +64,9 @@ class Environment:
     cgroup_cores: float | None
     governor: str | None
     load_1min: float | None
+    temperature_c: float | None
+    gpu: tuple[str, ...]
+    gpu_driver: str | None
     memory_bytes: int | None
     system: str
     python: str
@@ -88,6 +94,9 @@ def record(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Environment:
         cgroup_cores=quota,
         governor=governor,
         load_1min=load,
+        temperature_c=_temperature(sys),
+        gpu=_gpus(proc),
+        gpu_driver=_gpu_driver(proc),
         memory_bytes=_memory(proc),
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
@@ -164,6 +173,27 @@ def _load() -> float | None:
         return os.getloadavg()[0]
     except (OSError, AttributeError):
         return None
+
+
+def _temperature(sys: Path) -> float | None:
+    """Millidegrees, as thermal zones and hardware monitors both give them."""
+    places = ("class/thermal/thermal_zone*/temp", "class/hwmon/hwmon*/temp*_input")
+    texts = [_read(path) or "" for place in places for path in sys.glob(place)]
+    return max((int(text) / 1e3 for text in texts if text.isdigit()), default=None)
+
+
+def _gpus(proc: Path) -> tuple[str, ...]:
+    found = []
+    for path in sorted(proc.glob("driver/nvidia/gpus/*/information")):
+        fields = dict(line.split(":", 1) for line in (_read(path) or "").splitlines() if ":" in line)
+        found.append(fields.get("Model", "unknown").strip())
+    return tuple(found)
+
+
+def _gpu_driver(proc: Path) -> str | None:
+    """The version in «NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  …»."""
+    words = (_read(proc / "driver" / "nvidia" / "version") or "").split("\n")[0].split()
+    return next((word for word in words if word[0].isdigit() and "." in word), None)
 
 
 def _memory(proc: Path) -> int | None:

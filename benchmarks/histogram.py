@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 from edgead.benchmarks.order_statistics import interval_ranks, rank, samples_needed
 from edgead.errors import RuntimeMissingError
@@ -40,12 +43,29 @@ class Histogram:
     def __len__(self) -> int:
         return int(self._histogram.get_total_count())
 
+    def buckets(self) -> Iterator[tuple[int, int]]:
+        """(highest duration in ns, count) of each bucket that holds any, ascending."""
+        counts = self._counts()
+        for index in np.flatnonzero(counts):
+            yield self._highest(int(index)), int(counts[index])
+
+    def encoded(self) -> str:
+        """All counts as HdrHistogram's compressed base64 text, which its tools in every language read."""
+        return str(self._histogram.encode().decode("ascii"))
+
     def at_ranks(self, ranks: Sequence[int]) -> list[int]:
         """Durations in ns at 1-based ranks: the top of each value's bucket, never above the maximum."""
-        total = len(self)
-        shares = [100.0 * rank / total for rank in ranks]
-        values = self._histogram.get_percentile_to_value_dict(shares)
-        return [min(int(values[share]), self.max_ns) for share in shares]
+        places = np.searchsorted(np.cumsum(self._counts()), ranks)
+        return [min(self._highest(int(place)), self.max_ns) for place in places]
+
+    def _counts(self) -> npt.NDArray[np.int64]:
+        """The buckets' counts. hdrhistogram's own ways walk over all 23,000 of them in Python."""
+        return np.ctypeslib.as_array(self._histogram.counts).astype(np.int64)
+
+    def _highest(self, index: int) -> int:
+        """The longest duration in ns that a bucket takes."""
+        value = self._histogram.get_value_from_index(index)
+        return int(self._histogram.get_highest_equivalent_value(value))
 
     def summary(self) -> dict[str, float | None]:
         """Percentiles and the exact maximum in ms; None where the samples cannot carry the percentile.

@@ -64,6 +64,14 @@ def samples_needed(percentile: float, exceedances: int = 0, confidence: float = 
     return bisect_left(range(high), True, lo=high // 2, key=carries)
 
 
+def allowed_exceedances(percentile: float, n: int, confidence: float = CONFIDENCE) -> int | None:
+    """How many of `n` samples may be over a limit for it to be proven; None where not even none proves it."""
+    allowed = bisect_left(
+        range(n), True, key=lambda over: binomial_cdf(over, n, 1.0 - percentile) > 1.0 - confidence
+    )
+    return allowed - 1 if allowed else None
+
+
 def interval_ranks(percentile: float, n: int, confidence: float = CONFIDENCE) -> tuple[int, int]:
     """1-based ranks (low, high) of the sorted samples between which the true percentile lies.
 

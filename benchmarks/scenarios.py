@@ -1,121 +1,39 @@
-"""When queries are issued, and the raw times that come of it.
+"""What a line does to one stream: one after the other, at a camera's rate, after pauses.
 
-A `Run` keeps every query's times; what they mean (percentiles, verdicts) is worked out afterwards.
+Several streams are in `parallel`, days in `soak`.
 """
 
 from __future__ import annotations
 
-import gc
-import time
 from array import array
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from edgead.benchmarks._issue import (
+    QUEUE,
+    Pulse,
+    Stop,
+    as_planned,
+    back_to_back,
+    no_garbage_collection,
+    rows_of,
+    warm_up,
+)
+from edgead.benchmarks.clock import Clock, SystemClock
+from edgead.benchmarks.run import STAGES, Limits, Run
+from edgead.benchmarks.schedule import check_rate, pauses, periodic
 from edgead.benchmarks.sut import SampleLibrary, SystemUnderTest
+from edgead.benchmarks.warmup import WARMUP, Warmup
 from edgead.errors import UsageError
 from edgead.progress import Progress, Silent
 
 Sample = TypeVar("Sample")
 
-_TICK_NS = 250_000_000  # progress is shown between queries, off the clock, this often at most
-_TICK_SLACK_NS = 20_000_000  # and only if this long remains until the next planned start
-_SPIN_NS = 150_000  # the kernel's wake-up error; the rest of a wait is spun
-
-
-class Clock(Protocol):
-    """A monotonic clock that can be waited on."""
-
-    def now(self) -> int:
-        """Nanoseconds since some fixed moment."""
-
-    def sleep_until(self, moment_ns: int) -> None:
-        """Return at `moment_ns`, or at once if that has passed."""
-
-
-class SystemClock:
-    """The machine's own: `time.perf_counter_ns`."""
-
-    now = staticmethod(time.perf_counter_ns)
-
-    def sleep_until(self, moment_ns: int) -> None:
-        """Sleep, then spin over the last microseconds."""
-        while (left := moment_ns - time.perf_counter_ns()) > 0:
-            if left > _SPIN_NS:
-                time.sleep((left - _SPIN_NS) / 1e9)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """When a run ends: both minima are met, or either maximum is hit.
-
-    Attributes:
-        min_queries: queries wanted.
-        min_duration_ns: time wanted.
-        max_queries: 0 = no limit.
-        max_duration_ns: 0 = no limit. A query that runs then is waited for.
-    """
-
-    min_queries: int = 1
-    min_duration_ns: int = 0
-    max_queries: int = 0
-    max_duration_ns: int = 0
-
-    def __post_init__(self) -> None:
-        if self.min_queries < 1:
-            raise UsageError(f"a run needs at least 1 query, not {self.min_queries}")
-
-    def reached(self, queries: int, elapsed_ns: int) -> bool:
-        """Whether the run is over after `queries` in `elapsed_ns`."""
-        if queries >= self.min_queries and elapsed_ns >= self.min_duration_ns:
-            return True
-        return 0 < self.max_queries <= queries or 0 < self.max_duration_ns <= elapsed_ns
-
-
-WARMUP = Limits(min_queries=10, min_duration_ns=500_000_000, max_duration_ns=30_000_000_000)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """The raw times of one run.
-
-    Attributes:
-        scenario: single-stream or paced.
-        rate: planned starts per second, None where a query starts when the one before is done.
-        stages: names of the stage columns.
-        times: (n, 3 + len(stages)) int64 ns: planned start, actual start, done, then what each stage took.
-        warmup_queries: queries issued before, not among `times`.
-        complete: False when the run was interrupted.
-    """
-
-    scenario: str
-    rate: float | None
-    stages: tuple[str, ...]
-    times: npt.NDArray[np.int64]
-    warmup_queries: int
-    complete: bool
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    @property
-    def latency_ns(self) -> npt.NDArray[np.int64]:
-        """Planned start → done: a stall counts for every query that it delays."""
-        return self.times[:, 2] - self.times[:, 0]
-
-    @property
-    def service_ns(self) -> npt.NDArray[np.int64]:
-        """Actual start → done."""
-        return self.times[:, 2] - self.times[:, 1]
-
-    @property
-    def fps(self) -> float:
-        """Queries per second from the first planned start to the last answer; 0 for an empty run."""
-        return len(self) / (int(self.times[-1, 2] - self.times[0, 0]) / 1e9) if len(self) else 0.0
+PAUSES_NS = tuple(round(seconds * 1e9) for seconds in (0, 0.03, 0.1, 0.3, 1, 3, 10))
+KEEP_WARM_NS = 50_000_000
 
 
 def single_stream(
@@ -123,9 +41,10 @@ def single_stream(
     library: SampleLibrary[Sample],
     *,
     limits: Limits,
-    warmup: Limits = WARMUP,
+    warmup: Warmup = WARMUP,
     clock: Clock | None = None,
     progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> Run:
     """Issue the next query when the one before is done.
 
@@ -136,8 +55,14 @@ def single_stream(
         warmup: when to end the untimed queries before.
         clock: None = `SystemClock`.
         progress: shown between queries; None = nowhere.
+        stop: asked at 1,000, 2,000, 4,000 … queries whether they are enough.
     """
-    return _run("single-stream", None, sut, library, limits, warmup, clock, progress)
+    clock = clock or SystemClock()
+
+    def body(rows: array[int], dropped: array[int], pulse: Pulse) -> None:
+        back_to_back(rows.extend, sut, library, limits, clock, pulse)
+
+    return _run("single-stream", None, sut, library, limits, warmup, clock, progress, stop, body)
 
 
 def paced(
@@ -145,17 +70,114 @@ def paced(
     library: SampleLibrary[Sample],
     *,
     fps: float,
+    jitter_ns: int = 0,
+    seed: int = 0,
+    queue: int = QUEUE,
     limits: Limits,
-    warmup: Limits = WARMUP,
+    warmup: Warmup = WARMUP,
     clock: Clock | None = None,
     progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> Run:
     """Issue queries as a camera would, `fps` of them per second, whether or not the one before is done.
 
-    A late query keeps its planned start, from which its latency counts; one query is answered at a time, and
-    none is dropped. The other arguments are those of `single_stream`.
+    A late query keeps its planned start, from which its latency counts; one query is answered at a time.
+
+    Args:
+        sut: what is measured.
+        library: issued in rotation.
+        fps: arrivals per second.
+        jitter_ns: each is moved by a uniform draw from [−jitter, +jitter].
+        seed: of those draws.
+        queue: arrivals that may wait; what comes then is dropped.
+        limits: when to end.
+        warmup: when to end the untimed queries before, which are not paced.
+        clock: None = `SystemClock`.
+        progress: shown while there is time; None = nowhere.
+        stop: as for `single_stream`.
+
+    Raises:
+        UsageError: the jitter is more than half of the period.
     """
-    return _run("paced", fps, sut, library, limits, warmup, clock, progress)
+    check_rate(fps, jitter_ns)
+    clock = clock or SystemClock()
+
+    def body(rows: array[int], dropped: array[int], pulse: Pulse) -> None:
+        starts = periodic(fps, jitter_ns, seed)
+        as_planned(rows.extend, dropped.append, sut, library, starts, limits, queue, clock, pulse)
+
+    return _run("paced", fps, sut, library, limits, warmup, clock, progress, stop, body, queue=queue)
+
+
+def idle_gap(
+    sut: SystemUnderTest[Sample],
+    library: SampleLibrary[Sample],
+    *,
+    pauses_ns: Sequence[int] = PAUSES_NS,
+    keep_warm_ns: int = KEEP_WARM_NS,
+    seed: int = 0,
+    limits: Limits,
+    warmup: Warmup = WARMUP,
+    clock: Clock | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Issue a query after each of several pauses, with the system left alone and with it kept warm.
+
+    Kept warm means an unmeasured query every `keep_warm_ns` of the pause. It knows no more of the next part
+    than a line does: a query that finds one running waits for it, and that counts.
+
+    Args:
+        sut: what is measured.
+        library: issued in rotation.
+        pauses_ns: from an answer to the next planned start.
+        keep_warm_ns: > 0.
+        seed: of the order, and of when in its period keeping warm begins.
+        limits: when to end.
+        warmup: when to end the untimed queries before.
+        clock: None = one that does not spin, which would keep the processor awake.
+        progress: None = nowhere.
+
+    Returns:
+        Groups are named after the pause, such as «1 s» and «1 s, kept warm».
+
+    Raises:
+        UsageError: no pause, or a negative one.
+    """
+    if not pauses_ns or min(pauses_ns) < 0 or keep_warm_ns <= 0:
+        raise UsageError("idle-gap needs pauses of 0 s or more, and keeps warm after a time above 0")
+    clock = clock or SystemClock(spin_ns=0)
+    plan = tuple(sorted(set(pauses_ns)))
+    names = tuple(pause_name(pause, warm) for pause in plan for warm in (False, True))
+    group: list[int] = []
+
+    def body(rows: array[int], dropped: array[int], pulse: Pulse) -> None:
+        random = np.random.default_rng(seed)
+        now, size = clock.now, len(library)
+        begin = done = now()
+        for queries, (pause, warm) in enumerate(pauses(plan, seed), 1):
+            planned = done + pause
+            tick = done + round(keep_warm_ns * (1.0 - random.random()))
+            while warm and tick < planned:
+                clock.sleep_until(tick)
+                sut.issue(library[queries % size])
+                tick += keep_warm_ns
+            clock.sleep_until(planned)
+            sample = library[queries % size]
+            started = now()
+            stages = sut.issue(sample)
+            done = now()
+            group.append(names.index(pause_name(pause, warm)))
+            rows.extend((planned, started, done, *stages))
+            if pulse(queries, done, pause) or limits.reached(queries, done - begin):
+                break
+
+    run = _run("idle-gap", None, sut, library, limits, warmup, clock, progress, None, body, groups=names)
+    return replace(run, group=np.array(group[: len(run)], np.int64))
+
+
+def pause_name(pause_ns: int, warm: bool) -> str:
+    """What the queries after such a pause are called."""
+    return f"{pause_ns / 1e9:g} s" + (", kept warm" if warm else "")
 
 
 def _run(
@@ -164,71 +186,35 @@ def _run(
     sut: SystemUnderTest[Sample],
     library: SampleLibrary[Sample],
     limits: Limits,
-    warmup: Limits,
-    clock: Clock | None,
+    warmup: Warmup,
+    clock: Clock,
     progress: Progress | None,
+    stop: Stop | None,
+    body: Callable[[array[int], array[int], Pulse], None],
+    queue: int = 0,
+    groups: tuple[str, ...] = (),
 ) -> Run:
-    clock = clock or SystemClock()
-    width = 3 + len(sut.stages)
-    warm, times = array("q"), array("q")
+    """Warm up, let `body` fill the rows and note what it dropped, keep what Ctrl-C leaves."""
+    rows, dropped, width = array("q"), array("q"), STAGES + len(sut.stages)
     complete = True
-    with _no_garbage_collection():
-        _issue(warm, sut, library, warmup, None, clock, lambda steps: None)
-        with (progress or Silent()).task(f"{sut.name}, {scenario}", limits.min_queries) as task:
+    with no_garbage_collection():
+        warm, settled = warm_up(sut, library, warmup, clock)
+        with (progress or Silent()).task(f"{sut.name}, {scenario}", limits.total) as task:
+            pulse = Pulse(task, clock.now(), lambda: stop is not None and stop(rows_of(rows, width)))
             try:
-                _issue(times, sut, library, limits, rate, clock, task.advance)
+                body(rows, dropped, pulse)
             except KeyboardInterrupt:
                 complete = False
-    whole = len(times) - len(times) % width
+            pulse.end(len(rows) // width)
     return Run(
         scenario=scenario,
         rate=rate,
         stages=sut.stages,
-        times=np.array(times[:whole], dtype=np.int64).reshape(-1, width),
-        warmup_queries=len(warm) // width,
+        times=rows_of(rows, width),
+        warmup_queries=warm,
         complete=complete,
+        settled=settled,
+        dropped=len(dropped),
+        queue=queue,
+        groups=groups,
     )
-
-
-def _issue(
-    times: array[int],
-    sut: SystemUnderTest[Sample],
-    library: SampleLibrary[Sample],
-    limits: Limits,
-    rate: float | None,
-    clock: Clock,
-    advance: Callable[[int], None],
-) -> None:
-    now, issue, size = clock.now, sut.issue, len(library)
-    begin = ticked = now()
-    queries = shown = 0
-    period_ns = 1e9 / rate if rate else 0.0
-    done = begin
-    while not limits.reached(queries, done - begin):
-        sample = library[queries % size]
-        if rate is None:
-            planned = started = now()
-        else:
-            planned = begin + round(queries * period_ns)
-            clock.sleep_until(planned)
-            started = now()
-        stages = issue(sample)
-        done = now()
-        times.extend((planned, started, done, *stages))
-        queries += 1
-        if done - ticked > _TICK_NS and (rate is None or begin + queries * period_ns - done > _TICK_SLACK_NS):
-            advance(queries - shown)
-            ticked, shown = done, queries
-    advance(queries - shown)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

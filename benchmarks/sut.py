@@ -6,7 +6,8 @@ model, what a sample holds, whether an answer is right (`edgead verify`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from edgead.errors import DatasetError, EngineError
@@ -19,6 +20,8 @@ Sample = TypeVar("Sample")
 SampleIn = TypeVar("SampleIn", contravariant=True)
 
 STAGES = ("preprocess", "engine", "post")
+# In the order of a frame's way. Runtimes on a GPU also report the copies.
+KNOWN_STAGES = ("preprocess", "host_to_device", "engine", "device_to_host", "post")
 
 
 class SystemUnderTest(Protocol[SampleIn]):
@@ -72,14 +75,22 @@ class Predictor(Protocol):
 
 
 class PredictorSut:
-    """A `Predictor` as the system under test, with the stage times that its predictions carry."""
+    """A `Predictor` as the system under test, with the stage times that its predictions carry.
 
-    stages = STAGES
+    Args:
+        predictor: answers frames.
+        name: of the target.
+        runtime: who drives it.
+        stages: which of `KNOWN_STAGES` its predictions carry, see `stages_of`.
+    """
 
-    def __init__(self, predictor: Predictor, *, name: str, runtime: str) -> None:
+    def __init__(
+        self, predictor: Predictor, *, name: str, runtime: str, stages: tuple[str, ...] = STAGES
+    ) -> None:
         self._predict = predictor.predict
         self.name = name
         self.runtime = runtime
+        self.stages = stages
 
     def issue(self, sample: Frame) -> tuple[int, ...]:
         """Predict one frame.
@@ -91,7 +102,37 @@ class PredictorSut:
         if prediction.decision == "ERROR":
             raise EngineError(f"{self.name}: a prediction ended in ERROR; look at it with: edgead run")
         timings = prediction.timings_ms
-        return tuple(round(timings[stage] * 1e6) for stage in STAGES)
+        return tuple([round(timings[stage] * 1e6) for stage in self.stages])
+
+
+def stages_of(prediction: Prediction) -> tuple[str, ...]:
+    """The stages that this prediction's runtime times."""
+    return tuple(stage for stage in KNOWN_STAGES if stage in prediction.timings_ms)
+
+
+class DecodingSut:
+    """A system under test that is given image files in memory, and decodes them first.
+
+    Args:
+        sut: answers the frames.
+        decode: makes a frame of a file's bytes.
+    """
+
+    def __init__(self, sut: SystemUnderTest[Frame], decode: Callable[[bytes], Frame]) -> None:
+        self._issue, self._decode = sut.issue, decode
+        self.name, self.runtime = sut.name, sut.runtime
+        self.stages = ("decode", *sut.stages)
+
+    def issue(self, sample: bytes) -> tuple[int, ...]:
+        """Decode and predict.
+
+        Raises:
+            ImageError: the bytes are no image.
+            EngineError: no valid answer came.
+        """
+        begin = time.perf_counter_ns()
+        frame = self._decode(sample)
+        return (time.perf_counter_ns() - begin, *self._issue(frame))
 
 
 class NullSut:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from edgead.benchmarks.scenarios import Run
+    from edgead.benchmarks.run import Evidence
 
 Verdict = Literal["pass", "fail", "inconclusive", "none"]
 
 _UNIT_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9}
 _DURATION = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*([a-zµμ]*)\s*", re.IGNORECASE)
 _BLOCKS = 20
+DOUBT = 1.0 - CONFIDENCE
 
 
 def parse_duration(text: str, option: str) -> int:
@@ -58,18 +59,26 @@ class Targets:
     """What the line needs; None = not asked for.
 
     Attributes:
-        fps: images per second: the arrival rate in `paced`, else the required throughput.
+        fps: images per second: the arrival rate where arrivals are planned, else the required throughput.
         p99_ns: 99 of 100 images are answered within this.
+        p999_ns: 999 of 1,000 are.
         deadline_ns: every image is.
     """
 
     fps: float | None = None
     p99_ns: int | None = None
+    p999_ns: int | None = None
     deadline_ns: int | None = None
 
     def __post_init__(self) -> None:
         if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
             raise UsageError(f"--fps {self.fps:g} is not a rate; give images per second above 0")
+
+    @property
+    def limits_ns(self) -> tuple[int, ...]:
+        """Every latency that counts."""
+        asked = (self.p99_ns, self.p999_ns, self.deadline_ns)
+        return tuple(limit for limit in asked if limit is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,16 +98,23 @@ class Judgement:
     advice: str = ""
 
 
-def judge(run: Run, targets: Targets) -> list[Judgement]:
-    """Judge each target that was asked for. An interrupted run may fail a target, but never passes one."""
+def judge(evidence: Evidence, targets: Targets, doubt: float = DOUBT) -> list[Judgement]:
+    """Judge each target that was asked for. An interrupted run may fail a target, but never passes one.
+
+    Args:
+        evidence: the run. What it dropped counts as over every limit.
+        targets: what was asked for.
+        doubt: the probability of a wrong verdict, at most; smaller where it is one look of several.
+    """
     judgements = []
     if targets.fps is not None:
-        judgements.append(_judge_rate(run.service_ns, targets.fps))
-    if targets.p99_ns is not None:
-        judgements.append(_judge_p99(run.latency_ns, targets.p99_ns))
+        judgements.append(_judge_rate(evidence, targets.fps, doubt))
+    for name, limit_ns, percentile in (("p99", targets.p99_ns, 0.99), ("p99.9", targets.p999_ns, 0.999)):
+        if limit_ns is not None:
+            judgements.append(_judge_percentile(evidence, name, percentile, limit_ns, doubt))
     if targets.deadline_ns is not None:
-        judgements.append(_judge_deadline(run.latency_ns, targets.deadline_ns))
-    return judgements if run.complete else [_partial(judgement) for judgement in judgements]
+        judgements.append(_judge_deadline(evidence, targets.deadline_ns))
+    return judgements if evidence.complete else [_partial(judgement) for judgement in judgements]
 
 
 def overall(judgements: list[Judgement]) -> Verdict:
@@ -108,46 +124,62 @@ def overall(judgements: list[Judgement]) -> Verdict:
     return next((verdict for verdict in ordered if verdict in verdicts), "none")
 
 
-def exceedances(durations_ns: npt.NDArray[np.int64], limit_ns: int) -> int:
-    """How many durations are over the limit; one that equals it is within."""
-    return int((durations_ns > limit_ns).sum())
+class EarlyStopping:
+    """Ends a run as soon as its verdict is certain.
+
+    Looking k times at a growing sample errs up to k times as often as looking once. So the k-th look allows
+    1/2^k of the doubt, and all looks together no more than all of it. Judge with `doubt` in the end, too.
+    """
+
+    def __init__(self, targets: Targets, evidence: Callable[[npt.NDArray[np.int64]], Evidence]) -> None:
+        self._targets, self._evidence = targets, evidence
+        self._looks = 0
+        self.decided = False
+
+    def __call__(self, times: npt.NDArray[np.int64]) -> bool:
+        """Whether the rows so far decide every target, or fail one."""
+        self._looks += 1
+        verdict = overall(judge(self._evidence(times), self._targets, DOUBT / 2**self._looks))
+        self.decided = verdict in ("pass", "fail")
+        return self.decided
+
+    @property
+    def doubt(self) -> float:
+        """For the verdict: of the look that decided, or of the next one."""
+        return DOUBT / float(2 ** (self._looks + int(not self.decided)))
 
 
-def proven_p99(latency_ns: npt.NDArray[np.int64]) -> int | None:
-    """The smallest p99 target in ns that these latencies pass, None where they are too few for any."""
-    import numpy as np
-
-    n = len(latency_ns)
-    allowed = bisect_left(range(n), True, key=lambda over: binomial_cdf(over, n, 0.01) > 1.0 - CONFIDENCE)
-    return int(np.sort(latency_ns)[n - allowed]) if allowed else None
-
-
-def _judge_p99(latency_ns: npt.NDArray[np.int64], limit_ns: int) -> Judgement:
-    n, over = len(latency_ns), exceedances(latency_ns, limit_ns)
-    target = f"p99 ≤ {_ms(limit_ns)}"
+def _judge_percentile(
+    evidence: Evidence, name: str, percentile: float, limit_ns: int, doubt: float
+) -> Judgement:
+    n, over = len(evidence) + evidence.dropped, evidence.over(limit_ns) + evidence.dropped
+    share = 1.0 - percentile
+    target = f"{name} ≤ {_ms(limit_ns)}"
     reason = f"{over} of {n} queries over {_ms(limit_ns)}"
-    doubt = 1.0 - CONFIDENCE
-    if n and binomial_cdf(over, n, 0.01) <= doubt:
+    if evidence.dropped:
+        reason += f", {evidence.dropped} of them dropped"
+    if n and binomial_cdf(over, n, share) <= doubt:
         return Judgement(target=target, verdict="pass", reason=reason)
-    # P(X ≥ over) when exactly 1 % are over: this small only where more than 1 % are.
-    if over and 1.0 - binomial_cdf(over - 1, n, 0.01) <= doubt:
-        proven = proven_p99(latency_ns)
-        advice = f"the run proves a p99 of {_ms(proven)}" if proven else "no p99 is proven by so few queries"
+    # P(X ≥ over) when exactly that share is over: this small only where more are.
+    if over and 1.0 - binomial_cdf(over - 1, n, share) <= doubt:
+        proven = evidence.proven(percentile)
+        advice = f"the run proves a {name} of {_ms(proven)}" if proven else f"no {name} is proven by this run"
         return Judgement(target=target, verdict="fail", reason=reason, advice=advice)
-    needed = samples_needed(0.99, over)
-    advice = (
-        f"with {over} over the limit, {needed} queries carry a p99; measure more with: --queries {2 * needed}"
-    )
-    if over > 0.01 * n:
-        advice = f"the p99 is too near the limit to say; measure more with: --queries {4 * max(n, needed)}"
+    needed = samples_needed(percentile, over, 1.0 - doubt)
+    advice = f"with {over} over the limit, {needed} queries carry a {name}"
+    advice += f"; measure more with: --queries {2 * needed}"
+    if over > share * n:
+        advice = f"the {name} is too near the limit to say; measure more with: --queries {4 * max(n, needed)}"
     return Judgement(target=target, verdict="inconclusive", reason=reason, advice=advice)
 
 
-def _judge_deadline(latency_ns: npt.NDArray[np.int64], limit_ns: int) -> Judgement:
-    n, misses = len(latency_ns), exceedances(latency_ns, limit_ns)
+def _judge_deadline(evidence: Evidence, limit_ns: int) -> Judgement:
+    n, misses = len(evidence) + evidence.dropped, evidence.over(limit_ns) + evidence.dropped
     target = f"deadline {_ms(limit_ns)}"
     if misses:
-        advice = f"the slowest query took {_ms(int(latency_ns.max()))}"
+        advice = f"the slowest query took {_ms(evidence.slowest_ns)}"
+        if evidence.dropped:
+            advice += f", and {evidence.dropped} were dropped"
         reason = f"{misses} of {n} queries missed it"
         return Judgement(target=target, verdict="fail", reason=reason, advice=advice)
     needed = samples_needed(0.99)
@@ -160,27 +192,26 @@ def _judge_deadline(latency_ns: npt.NDArray[np.int64], limit_ns: int) -> Judgeme
     return Judgement(target=target, verdict="pass", reason=reason)
 
 
-def _judge_rate(service_ns: npt.NDArray[np.int64], fps: float) -> Judgement:
+def _judge_rate(evidence: Evidence, fps: float, doubt: float) -> Judgement:
     """Sign test over blocks of consecutive queries, which need not be independent inside a block."""
-    import numpy as np
-
-    n = len(service_ns)
     target = f"{fps:g} images/s"
+    n = len(evidence)
     if n == 0:
         return Judgement(target=target, verdict="inconclusive", reason="no query", advice="measure again")
-    rate = n / (max(int(service_ns.sum()), 1) / 1e9)
-    blocks = [
-        len(block) / (max(int(block.sum()), 1) / 1e9) for block in np.array_split(service_ns, min(n, _BLOCKS))
-    ]
+    rate, blocks = evidence.throughput(), evidence.throughputs(_BLOCKS)
     fast = sum(block >= fps for block in blocks)
     reason = f"{rate:.4g} images/s; {fast} of {len(blocks)} stretches of the run reach {fps:g}"
-    doubt = 1.0 - CONFIDENCE
-    if rate >= fps and 1.0 - binomial_cdf(fast - 1, len(blocks), 0.5) <= doubt:
+    if evidence.dropped:
+        reason = f"{evidence.dropped} of {n + evidence.dropped} arrivals found the queue full; {reason}"
+    if not evidence.dropped and rate >= fps and 1.0 - binomial_cdf(fast - 1, len(blocks), 0.5) <= doubt:
         return Judgement(target=target, verdict="pass", reason=reason)
-    if rate < fps and binomial_cdf(fast, len(blocks), 0.5) <= doubt:
+    if evidence.dropped or (rate < fps and binomial_cdf(fast, len(blocks), 0.5) <= doubt):
         advice = f"a query takes {1e3 / rate:.4g} ms and may take {1e3 / fps:.4g} ms at this rate"
+        if rate < fps:
+            advice += f": {100 * (fps / rate - 1):.3g} % more images come than can be answered"
         return Judgement(target=target, verdict="fail", reason=reason, advice=advice)
-    advice = f"the rate is too near the target to say; measure more with: --queries {4 * max(n, _BLOCKS)}"
+    advice = "the rate is too near the target, or the run too short, to say"
+    advice += f"; measure more with: --queries {4 * max(n, _BLOCKS)}"
     return Judgement(target=target, verdict="inconclusive", reason=reason, advice=advice)
 
 

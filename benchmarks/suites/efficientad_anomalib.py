@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,121 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peers.process import PeerProcess
 
 SHIFT_BAR = 1e-4  # of the range
 SPEED_BAR = 1.05
 SIDE = 256
 CALIBRATION = 12
-MARK = "@@"
-
-# What runs in the peer's environment: it answers one line per line.
-PEER = r"""
-import json, os, sys, time, warnings
-warnings.filterwarnings("ignore")
-import numpy as np, torch
-from anomalib.data.utils import read_image
-from anomalib.deploy import OpenVINOInferencer
-from anomalib.models.image.efficient_ad.lightning_model import EfficientAd
-from lightning.pytorch import Trainer
-
-work, given = sys.argv[1], sys.argv[2]
-torch.set_num_threads(len(os.sched_getaffinity(0)))
-
-def tensor(pixels):
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-
-def say(value):
-    print("@@" + json.dumps(value), flush=True)
-
-torch.manual_seed(0)
-model = EfficientAd()
-net = model.model
-if given:
-    model.load_state_dict(torch.load(given, map_location="cpu", weights_only=False)["state_dict"])
-else:
-    good = tensor(np.load(work + "/good.npy"))
-    with torch.no_grad():
-        said = torch.cat([net.teacher.eval()(image[None]) for image in good])
-        net.mean_std["mean"].copy_(said.mean((0, 2, 3), keepdim=True))
-        net.mean_std["std"].copy_(said.std((0, 2, 3), keepdim=True))
-        net.eval()
-        maps = [net.get_maps(image[None], normalize=False) for image in good]
-        for name, place in (("st", 0), ("ae", 1)):
-            values = torch.cat([pair[place].flatten() for pair in maps])
-            for letter, level in (("a", 0.9), ("b", 0.995)):
-                net.quantiles[f"q{letter}_{name}"].copy_(torch.quantile(values, level))
-trainer = Trainer(logger=False, accelerator="cpu", devices=1, enable_progress_bar=False)
-trainer.strategy.connect(model)
-trainer.save_checkpoint(work + "/model.ckpt")
-model.eval()
-net.eval()
-say({"anomalib": __import__("anomalib").__version__, "torch": torch.__version__})
-inferencer = None
-for line in sys.stdin:
-    ask = json.loads(line)
-    if ask["do"] == "score":
-        pixels = np.load(work + "/test.npy")
-        with torch.no_grad():
-            found = [net(tensor(image[None])) for image in pixels]
-            maps = np.stack([one.anomaly_map[0, 0].numpy() for one in found])
-            scores = np.array([float(one.pred_score) for one in found])
-            own = []
-            for path in ask["paths"]:
-                image = model.pre_processor.transform(read_image(path, as_tensor=True)[None])
-                own.append(float(net(image).pred_score))
-        np.savez(work + "/peer.npz", maps=maps, scores=scores, own=np.array(own))
-        say({})
-    elif ask["do"] == "export":
-        path = model.to_openvino(work, input_size=(256, 256))
-        inferencer = OpenVINOInferencer(str(path), device="CPU")
-        pixels = np.load(work + "/test.npy")
-        say({})
-    else:
-        image = pixels[ask["index"]]
-        begin = time.perf_counter_ns()
-        inferencer.predict(image)
-        say({"ns": time.perf_counter_ns() - begin})
-"""
-
-
-class Peer:
-    """The process in the other environment."""
-
-    def __init__(self, python: Path, work: Path, checkpoint: Path | None) -> None:
-        script = work / "peer.py"
-        script.write_text(PEER)
-        self._process = subprocess.Popen(
-            [python, script, work, checkpoint or ""],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=work,
-        )
-        self.versions = self._answer()
-
-    def ask(self, **values: Any) -> dict[str, Any]:
-        """Send one line, wait for the answer."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(values) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith(MARK):
-                answer: dict[str, Any] = json.loads(line.removeprefix(MARK))
-                return answer
-        raise SystemExit(
-            f"the peer ended with code {self._process.wait()}: run its script by hand to see why"
-        )
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+PEER = Path(__file__).parent / "peers" / "efficientad_side.py"
 
 
 def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -167,7 +58,8 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     good = load_pixels(good_images(calib), geometry, progress=show, name="good images")
     np.save(work / "good.npy", good.pixels)
 
-    peer = Peer(options.peer.absolute(), work, options.checkpoint and options.checkpoint.absolute())
+    given = options.checkpoint.absolute() if options.checkpoint else ""
+    peer = PeerProcess(options.peer, PEER, work, given, work=work)
     model, bundle = work / "imported.model", work / "imported.edgead"
     import_checkpoint("anomalib", work / "model.ckpt", model, progress=show)
     targets = ["openvino:fp32", "openvino:bf16"] if options.rounds else ["openvino:fp32"]
@@ -180,7 +72,7 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
             ours = [session.predict(frame) for frame in frames]
         result = {
             "images": len(frames),
-            "peer": peer.versions,
+            "peer": peer.ready,
             "parity": parity(
                 np.stack([one.anomaly_map for one in ours]),
                 np.array([one.score_raw for one in ours]),
@@ -212,7 +104,7 @@ def parity(maps: Any, scores: Any, their_maps: Any, their_scores: Any) -> dict[s
     }
 
 
-def latency(session: Any, frames: list[Any], peer: Peer, rounds: int) -> dict[str, float]:
+def latency(session: Any, frames: list[Any], peer: PeerProcess, rounds: int) -> dict[str, float]:
     """Both sides in turn on the same frames, each once untimed first."""
     session.predict(frames[0])
     peer.ask(do="time", index=0)

@@ -16,7 +16,8 @@ from dataclasses import asdict
 import numpy as np
 
 from edgead.benchmarks.environment import record
-from edgead.benchmarks.scenarios import Limits, paced, single_stream
+from edgead.benchmarks.run import Limits
+from edgead.benchmarks.scenarios import paced, single_stream
 from edgead.benchmarks.sut import NullSut, SampleLibrary
 
 OVERHEAD_BAR_US = 5.0

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgead.errors import DatasetError, ImageError, UsageError
-from edgead.progress import Progress, Silent
-from edgead.types import Geometry, Target
+from edgead.progress import Progress
+from edgead.types import Target
 
 if TYPE_CHECKING:
     from edgead.benchmarks.report import BenchReport
-    from edgead.benchmarks.scenarios import Limits
-    from edgead.imaging.frame import Frame
+    from edgead.benchmarks.targets import Verdict
     from edgead.runtimes._driver import RuntimeName
-
-SCENARIOS = ("single-stream", "paced")
-QUERIES = 1_000  # carries a p99 with up to two queries over the limit
-SECONDS = 60.0  # where no number of queries is asked for
-FRAMES_BYTES = 2**30
 
 
 def bench(
@@ -37,8 +31,18 @@ def bench(
     runtime: RuntimeName | None = None,
     bit_depth: int | None = None,
     progress: Progress | None = None,
+    p999: str | None = None,
+    jitter: str | None = None,
+    streams: int | None = None,
+    pauses: Sequence[str] | None = None,
+    keep_warm: str | None = None,
+    queue: int | None = None,
+    decode: bool = False,
+    against: Path | None = None,
+    html: Path | None = None,
+    accuracy: Path | None = None,
 ) -> BenchReport:
-    """Measure the latency of one target of `bundle` on real images, decoded beforehand, one after the other.
+    """Measure the latency of one target of `bundle` on real images, decoded beforehand.
 
     Ctrl-C during the measurement ends it; the report holds what was measured and says so (`complete`).
 
@@ -47,135 +51,139 @@ def bench(
         images: files and folders (searched with their subfolders), issued in rotation.
         target: which engine; None = the bundle's first that can run here.
         scenario: ``single-stream``, the next query when the one before is done; ``paced``, `fps` of them per
-            second, latency counted from the planned start.
-        fps: images per second: the arrival rate in ``paced``, else the throughput that is needed.
+            second, latency counted from the planned start; ``idle-gap``, after each of several pauses, with
+            and without keeping warm; ``multi-camera``, `fps` from each of `streams` cameras; ``offline``, as
+            fast as `streams` workers can; ``soak``, for a long time, at `fps` or one after the other.
+        fps: images per second: the arrival rate in ``paced``, ``multi-camera`` and ``soak``, else the
+            throughput that is needed.
         p99: 99 of 100 images are to be answered within this, with its unit: ``5ms``.
         deadline: every image is, with its unit.
-        queries: how many to measure; None = 1,000, or what 60 s allow.
-        seconds: stop after this long even if there were fewer.
-        threads: compute threads, 0 = the engine's own choice.
+        queries: how many to measure (of each camera); None = until the targets are decided, at most 60 s, or
+            1,000 where there is none.
+        seconds: stop after this long even if there were fewer; how long a ``soak`` lasts.
+        threads: compute threads of each stream, 0 = the engine's own choice, or its share of several streams.
         runtime: who drives the engine, as for `Session.open`.
         bit_depth: significant bits of 16-bit files: 10, 12 or 16.
         progress: where to show progress.
+        p999: 999 of 1,000 images are to be answered within this, with its unit.
+        jitter: planned arrivals move by a uniform draw from ± this, with its unit.
+        streams: cameras in ``multi-camera`` (2), workers in ``offline`` (as many as cores).
+        pauses: of ``idle-gap``, with their units.
+        keep_warm: in ``idle-gap``, the time between queries that keep warm; given, the targets are for those.
+        queue: arrivals that may wait; a further one is dropped.
+        decode: decode each image from memory as the first stage.
+        against: a bundle to measure in turn with this one, or a result file of `edgead bench --json`; being
+            slower is a missed target.
+        html: where to write a report with pictures.
+        accuracy: what `edgead verify --json` said of the bundle, for that report.
 
     Raises:
-        UsageError: a target cannot be read, or ``paced`` has no rate.
+        UsageError: an option cannot be read or does not fit the scenario.
         DatasetError: there is no image, or none can be read.
-        BundleError: the bundle is damaged.
-        RuntimeMissingError: the target cannot run here, or hdrhistogram is not installed.
+        InputError: `against` or `accuracy` is a file of something else, or of another version.
+        BundleError: a bundle is damaged.
+        RuntimeMissingError: the target cannot run here, or a package of the extra ``bench`` is not installed.
         EngineError: the engine fails on an image.
+        OutputError: `html` cannot be written.
     """
-    from edgead.benchmarks import environment, scenarios
-    from edgead.benchmarks.histogram import Histogram
-    from edgead.benchmarks.report import summarise
-    from edgead.benchmarks.sut import PredictorSut, SampleLibrary
-    from edgead.benchmarks.targets import Targets, parse_duration
-    from edgead.bundle.reader import open_bundle
-    from edgead.runtimes.session import Session
+    from edgead.benchmarks.html import check_writable, read_accuracy, write
+    from edgead.workflows._bench_plan import Plan
+    from edgead.workflows._bench_work import Work
 
-    progress = progress if progress is not None else Silent()
-    targets = Targets(
+    plan = Plan.of(
+        scenario=scenario,
         fps=fps,
-        p99_ns=None if p99 is None else parse_duration(p99, "--p99"),
-        deadline_ns=None if deadline is None else parse_duration(deadline, "--deadline"),
-    )
-    limits = _limits(queries, seconds)
-    if scenario not in SCENARIOS:
-        raise UsageError(f"unknown scenario {scenario!r}; there is {', '.join(SCENARIOS)}")
-    if scenario == "paced" and fps is None:
-        raise UsageError("scenario paced needs the rate at which images arrive; add for instance --fps 30")
-    Histogram()  # a missing package is told before the work, not after it
-    files = _find(images, limits.min_queries)
-    where = environment.record()
-    with (
-        open_bundle(bundle) as opened,
-        Session.open(opened, target, threads=threads, runtime=runtime) as session,
-    ):
-        if target is None:
-            progress.say(f"measuring {session.target} ({session.runtime})")
-        frames, skipped = _frames(files, session.geometry, bit_depth, progress)
-        sut = PredictorSut(session, name=str(session.target), runtime=session.runtime)
-        library = SampleLibrary(frames)
-        if scenario == "paced" and fps is not None:
-            run = scenarios.paced(sut, library, fps=fps, limits=limits, progress=progress)
-        else:
-            run = scenarios.single_stream(sut, library, limits=limits, progress=progress)
-    return summarise(
-        run,
-        targets,
-        where,
-        target=sut.name,
-        runtime=sut.runtime,
+        p99=p99,
+        p999=p999,
+        deadline=deadline,
+        queries=queries,
+        seconds=seconds,
+        jitter=jitter,
+        streams=streams,
+        pauses=pauses,
+        keep_warm=keep_warm,
+        queue=queue,
+        decode=decode,
         threads=threads,
-        images=len(library),
-        skipped=skipped,
-        warnings=_warnings(frames),
+        runtime=runtime,
+        bit_depth=bit_depth,
+    )
+    accurate = {} if accuracy is None else read_accuracy(accuracy)
+    page = None if html is None else check_writable(html)
+    work = Work(bundle, images, plan, against=against, pictures=page is not None, progress=progress)
+    measured = work.measure(lambda opened: [target])
+    if page is not None:
+        write(page, measured, accurate)
+    return measured[0].report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """The targets of a bundle, the best first.
+
+    Attributes:
+        verdict: of the best target; none where nothing was asked.
+        reports: passing targets before inconclusive and failing ones; by p99, or p50 where none is carried.
+        unavailable: target → why it cannot run here.
+    """
+
+    verdict: Verdict
+    reports: tuple[BenchReport, ...]
+    unavailable: dict[str, str]
+
+    def as_json(self) -> dict[str, object]:
+        """Values that `json.dumps` takes."""
+        return {
+            "verdict": self.verdict,
+            "targets": [report.as_json() for report in self.reports],
+            "unavailable": self.unavailable,
+        }
+
+
+def bench_all_targets(
+    bundle: Path,
+    images: Sequence[Path],
+    *,
+    html: Path | None = None,
+    accuracy: Path | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Ranking:
+    """Measure every target of `bundle` that can run here, one after the other, and rank them.
+
+    Args:
+        bundle: a bundle's directory or zip.
+        images: as for `bench`.
+        html: where to write a report on all of them.
+        accuracy: as for `bench`.
+        progress: where to show progress.
+        **options: of `bench`, those that say how to measure; not `target` and `against`.
+
+    Raises:
+        As `bench`; EngineError only where no target at all could be measured.
+    """
+    from edgead.benchmarks.html import check_writable, read_accuracy, write
+    from edgead.workflows._bench_plan import Plan
+    from edgead.workflows._bench_work import Work
+
+    plan = Plan.of(**options)
+    accurate = {} if accuracy is None else read_accuracy(accuracy)
+    page = None if html is None else check_writable(html)
+    work = Work(bundle, images, plan, pictures=page is not None, progress=progress)
+    measured = work.measure(lambda opened: [Target.parse(name) for name in opened.targets])
+    if page is not None:
+        write(page, measured, accurate)
+    reports = [one.report for one in measured]
+    order = {"pass": 0, "none": 0, "inconclusive": 1, "fail": 2}
+    reports.sort(key=lambda report: (order[report.verdict], _figure(report)))
+    return Ranking(
+        verdict=reports[0].verdict,  # the best one's
+        reports=tuple(reports),
+        unavailable=work.unavailable,
     )
 
 
-def _limits(queries: int | None, seconds: float | None) -> Limits:
-    from edgead.benchmarks import scenarios
-
-    if seconds is not None and not 0 < seconds <= 86_400 * 31:
-        raise UsageError(f"--seconds {seconds:g} is out of range; give a time above 0, at most a month")
-    if seconds is None:
-        seconds = SECONDS if queries is None else 0.0
-    wanted = QUERIES if queries is None else queries
-    return scenarios.Limits(min_queries=wanted, max_duration_ns=round(seconds * 1e9))
-
-
-def _find(images: Sequence[Path], at_most: int) -> list[Path]:
-    """`at_most` of the images, evenly spread over all."""
-    from edgead.data.folder import list_images
-
-    found = list(
-        dict.fromkeys(
-            path for given in images for path in ([given] if given.is_file() else list_images(given))
-        )
-    )
-    if not found:
-        raise DatasetError("no images were given; name files or folders of images")
-    step = max(1.0, len(found) / at_most)
-    return [found[int(i * step)] for i in range(min(at_most, len(found)))]
-
-
-def _frames(
-    files: Sequence[Path], geometry: Geometry, bit_depth: int | None, progress: Progress
-) -> tuple[list[Frame], dict[str, str]]:
-    """Decoded frames that fit `geometry`, up to the memory bound, and why others were left out."""
-    from edgead.imaging.frame import read_image
-    from edgead.imaging.preprocess import Preprocess
-
-    preprocess = Preprocess(geometry)
-    frames: list[Frame] = []
-    skipped: dict[str, str] = {}
-    size = 0
-    with progress.task("decode", len(files)) as task:
-        for path in files:
-            try:
-                frame = read_image(path, bit_depth=bit_depth)
-                preprocess(frame)
-            except ImageError as error:
-                skipped[str(path)] = str(error)
-                progress.say(f"skipped: {error}")
-            else:
-                size += frame.data.nbytes
-                if frames and size > FRAMES_BYTES:
-                    progress.say(f"{len(frames)} of {len(files)} images fill the memory that is set aside")
-                    break
-                frames.append(frame)
-            task.advance()
-    if not frames:
-        first = next(iter(skipped.values()))
-        raise DatasetError(f"not one of {len(files)} images can be measured with; the first: {first}")
-    return frames, skipped
-
-
-def _warnings(frames: Sequence[Frame]) -> list[str]:
-    warnings = []
-    if len(frames) == 1:
-        warnings.append("one image over and over: caches know it; give a folder of distinct images")
-    sizes = {(frame.height, frame.width) for frame in frames}
-    if len(sizes) > 1:
-        warnings.append(f"the images have {len(sizes)} different sizes; their latencies are mixed")
-    return warnings
+def _figure(report: BenchReport) -> tuple[bool, float]:
+    """For ranking: p99 where carried; p50s come after all of those, and nothing last."""
+    p99, p50 = report.latency_ms["p99"], report.latency_ms["p50"]
+    return p99 is None, p99 if p99 is not None else p50 if p50 is not None else float("inf")

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "numpy", "cv2", "openvino", "onnxruntime", "onnx", "hdrh", "rich.progress")
+HEAVY = ("torch", "numpy", "cv2", "openvino", "onnxruntime", "onnx", "hdrh", "matplotlib", "rich.progress")
 OPTIONAL = (
     "torch",
     "safetensors",
@@ -19,6 +19,8 @@ OPTIONAL = (
     "onnxscript",
     "openvino",
     "hdrh",
+    "matplotlib",
+    "tomli",
     "elpv_dataset",
 )
 # Where torch lives: only these may need an optional package to be imported at all.

@@ -51,6 +51,25 @@ def test_the_record_of_a_known_machine(machine: tuple[Path, Path], monkeypatch: 
     assert "powersave" in found.warnings[2]
 
 
+def test_the_hottest_sensor_and_the_gpus(machine: tuple[Path, Path]) -> None:
+    proc, sys = machine
+    assert (record(proc, sys).temperature_c, record(proc, sys).gpu, record(proc, sys).gpu_driver) == (
+        None,
+        (),
+        None,
+    )
+    write(sys / "class/thermal/thermal_zone0/temp", "41000\n")
+    write(sys / "class/hwmon/hwmon1/temp2_input", "67500\n")
+    write(sys / "class/hwmon/hwmon1/temp3_input", "none\n")
+    write(proc / "driver/nvidia/gpus/0000:01:00.0/information", "Model: \t Test GPU 5\nIRQ:\t 7\n")
+    write(
+        proc / "driver/nvidia/version",
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Thu Jan 1 00:00:00 UTC 2026\nGCC 12.2.0",
+    )
+    found = record(proc, sys)
+    assert (found.temperature_c, found.gpu, found.gpu_driver) == (67.5, ("Test GPU 5",), "570.86.15")
+
+
 def test_a_quota_of_control_groups_version_1(machine: tuple[Path, Path]) -> None:
     proc, sys = machine
     write(proc / "self/cgroup", "4:memory:/x\n3:cpu,cpuacct:/line\n")

@@ -1,16 +1,25 @@
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from edgead.benchmarks.environment import record
+from edgead.benchmarks.histogram import Histogram
 from edgead.benchmarks.report import BenchReport, summarise
-from edgead.benchmarks.scenarios import Run
+from edgead.benchmarks.run import Limits, Run
+from edgead.benchmarks.scenarios import single_stream
+from edgead.benchmarks.sut import SampleLibrary
 from edgead.benchmarks.targets import Targets
+from edgead.benchmarks.warmup import Warmup
 
 MS = 1_000_000
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 ENVIRONMENT = record()
 
 
@@ -60,6 +69,60 @@ def test_the_fields_that_others_rely_on() -> None:
     assert found["skipped"] == {"bad.png": "is empty"}
     assert found["warnings"][-1] == "mind this"
     assert [judgement["verdict"] for judgement in found["judgements"]] == ["pass", "fail"]
+
+
+def log_normal_ns(random: np.random.Generator, n: int) -> list[int]:
+    return (10 * MS * random.lognormal(0.0, 0.5, n)).astype(np.int64).tolist()  # type: ignore[no-any-return]
+
+
+def bimodal_ns(random: np.random.Generator, n: int) -> list[int]:
+    """97 % uniform on [5, 6] ms, 3 % on [14, 15] ms."""
+    slow = random.random(n) < 0.03
+    return ((5 + random.random(n) + 9 * slow) * MS).astype(np.int64).tolist()  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def small_heap() -> Iterator[None]:
+    """Each run begins with a garbage collection, which would walk over all that the tests have imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("small_heap")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("draw", "true_ms"),
+    [
+        (log_normal_ns, {p: 10 * float(np.exp(0.5 * norm.ppf(q))) for p, q in QUANTILES.items()}),
+        (bimodal_ns, {"p50": 5 + 0.5 / 0.97, "p90": 5 + 0.9 / 0.97, "p99": 14 + 0.02 / 0.03}),
+    ],
+    ids=["log-normal", "bimodal"],
+)
+def test_the_true_percentile_lies_inside_the_stated_interval(
+    clock: Any,
+    scripted: Any,
+    draw: Callable[[np.random.Generator, int], list[int]],
+    true_ms: dict[str, float],
+) -> None:
+    """1,000 runs of 1,000 queries through the whole harness: 97.5 % would do, 99 % is what is stated."""
+    random = np.random.default_rng(20_261_125)
+    inside = dict.fromkeys(true_ms, 0)
+    for _ in range(1_000):
+        run = single_stream(
+            scripted([0, *draw(random, 1_000)]),
+            SampleLibrary("a"),
+            limits=Limits(min_queries=1_000),
+            warmup=Warmup(max_queries=1),
+            clock=clock,
+        )
+        intervals = Histogram(run.latency_ns.tolist()).intervals()
+        for name, true in true_ms.items():
+            low, high = intervals[name]
+            assert low is not None
+            assert high is not None
+            inside[name] += low <= true <= high
+    assert min(inside.values()) >= 975, inside
 
 
 def test_without_targets_there_is_no_verdict() -> None:
