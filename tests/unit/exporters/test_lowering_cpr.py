@@ -20,8 +20,10 @@ from edgead.detectors.cpr import Cpr
 from edgead.exporters.lowering._fold import fold_backbone
 from edgead.exporters.lowering.cpr import LoweredCpr, LoweredHead, lower, lower_query
 from edgead.exporters.onnx_exporter import export_graph
+from edgead.imaging.frame import read_image
+from edgead.imaging.preprocess import Preprocess
 from edgead.runtimes.ort_runtime import OnnxRuntime
-from edgead.types import Target
+from edgead.types import Geometry, Target
 
 SIDES = (80, 100)
 EXACT = 1e-12
@@ -29,7 +31,7 @@ EXACT = 1e-12
 
 @pytest.fixture
 def make_cpr() -> Callable[..., Cpr]:
-    def make(seed: int = 0, references: int = 9, **changes: Any) -> Cpr:
+    def make(seed: int = 0, references: int | Tensor = 9, **changes: Any) -> Cpr:
         torch.manual_seed(seed)
         config = {
             "backbone": "efficientnet_lite0",
@@ -56,7 +58,8 @@ def make_cpr() -> Callable[..., Cpr]:
                 module.weight.data.normal_(0, (2 / module.weight[0].numel()) ** 0.5, generator=random)
         detector.train()
         with torch.no_grad():
-            taps = detector.features(images(seed + 1, 4))
+            some = references[:4] if isinstance(references, Tensor) else images(seed + 1, 4)
+            taps = detector.features(some)
             for (
                 norm
             ) in detector.heads.modules():  # the statistics of these taps, else all descriptors are alike
@@ -72,7 +75,8 @@ def make_cpr() -> Callable[..., Cpr]:
             values = cells @ direction
             detector.foreground_weight.copy_(direction / (values.max() - values.min()))
             detector.foreground_bias.copy_(-values.min() / (values.max() - values.min()))
-        detector.set_references(images(seed + 2, references))
+        bank = references if isinstance(references, Tensor) else images(seed + 2, references)
+        detector.set_references(bank)
         return detector
 
     return make
@@ -123,13 +127,14 @@ def plain(detector: Cpr, image: Tensor) -> tuple[list[int], np.ndarray]:
                 length = np.linalg.norm(query[:, y, x]) + 1e-8
                 found[y, x] = 1 - np.einsum("d,kdyx->kyx", query[:, y, x] / length, window).max()
         distances.append(found)
+    size = detector.geometry.input_size
     total = distances[0] + bilinear(distances[1], (rows, cols))
-    full = bilinear(total, SIDES)
+    full = bilinear(total, size)
     if config.foreground:
         weight, bias = detector.foreground_weight.double().numpy(), float(detector.foreground_bias)
         shown = np.clip(np.einsum("c,cyx->yx", weight, fine) + bias, 0, 1)
         others = detector.reference_foreground[chosen].double().numpy()
-        full = full * bilinear(np.maximum(shown, others.max(0)), SIDES)
+        full = full * bilinear(np.maximum(shown, others.max(0)), size)
     return chosen, full
 
 
@@ -168,6 +173,32 @@ def test_detector_and_graph_are_the_specification(
         assert found.tolist() == chosen
         np.testing.assert_allclose(straight, expected, rtol=0, atol=limit)
         np.testing.assert_allclose(graph, expected, rtol=0, atol=limit)
+
+
+@pytest.mark.realdata
+def test_the_graph_is_the_specification_on_real_images(
+    make_cpr: Callable[..., Cpr], bottle: Path, tmp_path: Path
+) -> None:
+    """At the size of the presets, in ONNX Runtime and fp32: the same references, ≤ 1e-4 of the range."""
+    geometry = {"height": 320, "width": 320, "resampler": "opencv_linear"}
+    preprocess = Preprocess(Geometry.from_values(geometry))
+
+    def pixels(paths: list[Path]) -> Tensor:
+        return torch.from_numpy(np.stack([preprocess(read_image(path)).copy() for path in paths]))
+
+    good = pixels(sorted((bottle / "train" / "good").glob("*.png"))[:12])
+    detector = make_cpr(references=good, geometry=geometry, nearest=4, dim=16, bank_type="fp16")
+    lowered = lower(detector)
+    exported = export_graph(lowered, (320, 320), tmp_path / "graph.onnx")
+    with OnnxRuntime().open(exported.path, Target("onnxruntime", "fp32")) as runtime:
+        for kind in ("good", "broken_large", "contamination"):
+            image = pixels(sorted((bottle / "test" / kind).glob("*.png"))[:1])
+            chosen, expected = plain(detector, image)
+            with torch.no_grad():
+                fine = lowered.backbone(image.movedim(3, 1).float() - lowered.offset)[0]
+                assert lowered.retrieve(fine).tolist() == chosen
+            got = runtime.infer(image.numpy()).anomaly_map[0, 0]
+            np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * np.ptp(expected))
 
 
 def test_a_reference_image_is_found_and_lies_at_distance_zero(make_cpr: Callable[..., Cpr]) -> None:
