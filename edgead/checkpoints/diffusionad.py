@@ -1,8 +1,8 @@
 """Checkpoints of the authors' DiffusionAD code: ``params-best.pt`` or ``params-last.pt``.
 
 A dict of both networks' state dicts, the epoch, and the settings as a ``defaultdict``, of which only the
-items are read. The noise is not in it, that code draws it for every image: it is drawn here, once. The authors
-chose *best* by the scores on the test images, so *last* is the file to compare with other methods.
+items are read. The noise is not in it, that code draws it for every image: it is drawn here, once. The
+authors chose *best* by the scores on the test images, so *last* is the one to compare with other methods.
 """
 
 from __future__ import annotations
