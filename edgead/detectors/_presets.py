@@ -145,7 +145,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "steps": 1200,
             "batch": 4,
             "unet_rate": 1e-3,
-            "segmentation_rate": 1e-3,
+            "segmentation_rate": 2e-3,
             "schedule": "one_cycle",
             "average": 0.99,
         },
