@@ -46,13 +46,15 @@ class Inert:
             self.values = dict(state)
 
 
-def load(path: Path, *, inert: Collection[str] | None = ()) -> Any:
+def load(path: Path, *, inert: Collection[str] | None = (), dicts: Collection[str] = ()) -> Any:
     """What the torch file at `path` holds, its tensors on the CPU.
 
     Args:
         path: the file.
         inert: full names of classes and functions whose objects become `Inert`; None = all that are not
             tensors and plain values (files in zip format only).
+        dicts: full names of classes whose objects become plain dicts of the same items, such as
+            ``collections.defaultdict``; what they were built with is forgotten.
 
     Raises:
         WeightsError: the file cannot be read, is damaged, or asks for a global that is not allowed, which the
@@ -61,8 +63,9 @@ def load(path: Path, *, inert: Collection[str] | None = ()) -> Any:
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if inert is None else inert
         stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-            (type("Stranger", (Inert,), {"origin": name}), name) for name in names
+            (type("Stranger", (Inert,), {"origin": name}), name) for name in names if name not in dicts
         ]
+        stand_ins += [(_empty_dict, name) for name in dicts]
         with torch.serialization.safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as err:
@@ -77,6 +80,10 @@ def load(path: Path, *, inert: Collection[str] | None = ()) -> Any:
         raise WeightsError(f"{path} is not a torch file, or damaged: {_first_line(err)}") from err
     except Exception as err:  # a damaged archive surfaces as many different errors
         raise WeightsError(f"{path} is not a torch file, or damaged: {_first_line(err)}") from err
+
+
+def _empty_dict(*_arguments: object) -> dict[Any, Any]:
+    return {}
 
 
 def _first_line(err: Exception) -> str:

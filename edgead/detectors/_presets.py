@@ -131,4 +131,43 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "training": {"steps": 40000, "texture_steps": 500, "batch": 32},
     },
+    "diffusionad": {
+        "detector": "diffusionad",
+        "summary": "light: 1.5 M and 1.8 M parameters, 256×256; 9.1 GMAC per image",
+        "config": {
+            "base": 16,
+            "blocks": 1,
+            "groups": 4,
+            "segmentation_width": 16,
+            "geometry": {"height": 256, "width": 256, "resampler": "opencv_linear"},
+        },
+        "training": {
+            "steps": 1200,
+            "batch": 4,
+            "unet_rate": 1e-3,
+            "segmentation_rate": 2e-3,
+            "schedule": "one_cycle",
+            "average": 0.99,
+        },
+    },
+    "diffusionad_small": {
+        "detector": "diffusionad",
+        "summary": "half the paper's channels: 33.0 M and 7.1 M parameters, 256×256; 152 GMAC per image",
+        "config": {
+            "base": 64,
+            "segmentation_width": 32,
+            "geometry": {"height": 256, "width": 256, "resampler": "opencv_linear"},
+        },
+        "training": {"steps": 30000, "batch": 16},
+    },
+    "diffusionad_full": {
+        "detector": "diffusionad",
+        "summary": "the paper's networks: 131.7 M and 28.4 M parameters, 256×256; 601 GMAC per image",
+        "config": {
+            "base": 128,
+            "segmentation_width": 64,
+            "geometry": {"height": 256, "width": 256, "resampler": "opencv_linear"},
+        },
+        "training": {"steps": 30000, "batch": 16},
+    },
 }

@@ -6,13 +6,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import cv2
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from edgead.bundle._storage import output_error, replace_file
 from edgead.errors import OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _FILE = "state.safetensors"
 
@@ -105,3 +110,12 @@ class ResumeState:
         except OSError as err:
             raise output_error(self._folder, err) from err
         replace_file(self._folder / _FILE, save(snapshot.tensors, metadata))
+
+    def show(self, name: str, picture: npt.NDArray[np.uint8]) -> None:
+        """Replace the picture `name` (``….png``) beside the saved state: (H, W, 3) uint8 RGB.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        replace_file(self._folder / name, data.tobytes())

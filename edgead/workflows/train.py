@@ -17,6 +17,7 @@ from edgead.progress import Progress, Silent
 from edgead.workflows._images import Skipped, load_pixels
 
 if TYPE_CHECKING:
+    from edgead.backbones._weights import LoadedWeights
     from edgead.detectors.model_file import ModelInfo
 
 
@@ -137,7 +138,7 @@ def train(
         "config": network.config_dict(),
         "recipe": recipe,
         "seed": seed,
-        "weights": source.sha256,
+        "weights": None if source is None else source.sha256,
         "options": {
             name: str(value.resolve()) if isinstance(value, Path) else value
             for name, value in options.items()
@@ -170,7 +171,7 @@ def train(
             "train_hashes": fingerprint["images to train on"],
             "reserved_hashes": fingerprint["reserved images"],
             "skipped": [str(item.path) for item in images.skipped],
-            f"{training.FROZEN}_weights": {"file": source.file, "sha256": source.sha256},
+            **_origin(training.FROZEN, source),
             "recipe": recipe,
             "versions": {"torch": str(torch.__version__)},
             **record,
@@ -179,6 +180,13 @@ def train(
     info = model_file.save(output, network, info, overwrite=overwrite)
     model_file.remove(partial)
     return TrainResult(output, info, len(trained), len(reserved), images.skipped, time.monotonic() - started)
+
+
+def _origin(part: str | None, source: LoadedWeights | None) -> dict[str, Any]:
+    """Where the weights of the part that is not trained came from; nothing where all of it is."""
+    if source is None:
+        return {}
+    return {f"{part}_weights": {"file": source.file, "sha256": source.sha256}}
 
 
 def _config(preset: Mapping[str, Any], roi: tuple[int, int, int, int] | None) -> dict[str, Any]:
