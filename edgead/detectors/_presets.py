@@ -170,4 +170,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "training": {"steps": 30000, "batch": 16},
     },
+    "radar": {
+        "detector": "radar",
+        "summary": "RADAR-style: diffusionad's denoising network once, 256×256; 3.3 GMAC per image",
+        "config": {
+            "base": 16,
+            "blocks": 1,
+            "groups": 4,
+            "geometry": {"height": 256, "width": 256, "resampler": "opencv_linear"},
+        },
+        "training": {"steps": 2000, "batch": 4, "rate": 1e-3},
+    },
 }

@@ -21,15 +21,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgead.backbones._weights import LoadedWeights
-from edgead.detectors._diffusion_networks import AttentionBlock, ResidualBlock
 from edgead.detectors._diffusion_schedule import STEPS
 from edgead.detectors.diffusionad import DiffusionAd
 from edgead.errors import DatasetError, UsageError
 from edgead.progress import Progress
+from edgead.training._denoising import initialise, take_average
 from edgead.training._device import mixed_precision, training_device
 from edgead.training._divergence import check_finite
 from edgead.training._other_images import OtherImages
-from edgead.training._seeds import derive, generator
+from edgead.training._seeds import generator
 from edgead.training._state import ResumeState, Snapshot, pack, unpack
 from edgead.training._synthetic_anomalies import AnomalyRecipe, SyntheticAnomalies
 
@@ -147,26 +147,6 @@ def fit(
     finally:
         detector.cpu()
     return {"history": history, "textures": series.identity()}
-
-
-def initialise(detector: DiffusionAd, seed: int) -> None:
-    """Give the networks their random start and draw the noise.
-
-    Torch's own start, but the last layer of each residual branch and of the denoising network is 0, as in the
-    diffusion networks that this one descends from: the network begins as a short one.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "weights"))
-        for module in detector.modules():
-            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.GroupNorm):
-                module.reset_parameters()
-    last = [detector.unet.out[-1]]
-    last += [block.out_layers[-1] for block in detector.unet.modules() if isinstance(block, ResidualBlock)]
-    last += [block.proj_out for block in detector.unet.modules() if isinstance(block, AttentionBlock)]
-    for layer in last:
-        for parameter in layer.parameters():
-            nn.init.zeros_(parameter)
-    detector.draw_noise(generator(seed, "noise"))
 
 
 def anomaly_recipe(shuffled: float) -> AnomalyRecipe:
@@ -293,7 +273,7 @@ class _Training:
         self.optimiser.zero_grad()
         losses.sum().backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        self._take_average()
+        take_average(self.average, self.detector, self.recipe.average, self.done)
         return values
 
     def _losses(self, batch: _Batch) -> Tensor:
@@ -309,17 +289,6 @@ class _Training:
             F.smooth_l1_loss(logits.sigmoid(), batch.mask),
         ]
         return torch.stack([*of_noise, *of_mask])
-
-    @torch.no_grad()
-    def _take_average(self) -> None:
-        """A short memory at first, so that the random start is forgotten."""
-        kept = min(self.recipe.average, (1 + self.done) / (10 + self.done))
-        now = self.detector.state_dict()
-        for key, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(now[key], 1 - kept)
-            else:
-                value.copy_(now[key])
 
     @torch.no_grad()
     def _preview(self, images: Pixels) -> Pixels:

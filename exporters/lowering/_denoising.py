@@ -38,8 +38,9 @@ class GroupNorm(nn.Module):
         affine: whether to multiply by the weights and add the bias; else the next layer does.
     """
 
-    def __init__(self, norm: nn.GroupNorm, *, affine: bool = True) -> None:
+    def __init__(self, norm: nn.Module, *, affine: bool = True) -> None:
         super().__init__()
+        assert isinstance(norm, nn.GroupNorm)
         self.groups, self.eps = norm.num_groups, norm.eps
         self.affine = affine
         if affine:
@@ -65,8 +66,11 @@ class LoweredResidual(nn.Module):
         super().__init__()
         self.resample = block.resample
         norm, _, conv = block.in_layers
-        self.first_norm, self.first = GroupNorm(norm), shared(conv)
         projection = block.embed_layers[1]
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(projection, nn.Linear)
+        assert conv.bias is not None
+        self.first_norm, self.first = GroupNorm(norm), shared(conv)
         said = F.linear(F.silu(embedding), projection.weight.double(), projection.bias.double())
         offset = said + conv.bias.double()
         self.first.bias = None
@@ -137,6 +141,8 @@ class LoweredUnet(nn.Module):
             for stages in (unet.down, [unet.middle], unet.up)
         )
         norm, _, last = unet.out
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
         self.norm, self.last = GroupNorm(norm), shared(last)
         self.last.bias = None
         self.register_buffer("bias", last.bias.detach())
@@ -162,7 +168,7 @@ class LoweredUnet(nn.Module):
 def shared(layer: _Layer) -> _Layer:
     """The layer once more, on the same memory, its parameters never to be trained."""
     memo = {id(value): nn.Parameter(value.detach(), requires_grad=False) for value in layer.parameters()}
-    return copy.deepcopy(layer, memo)  # type: ignore[arg-type]
+    return copy.deepcopy(layer, memo)
 
 
 def convolution(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> nn.Conv2d:

@@ -16,6 +16,7 @@ from edgead.detectors.diffusionad import DiffusionAd
 from edgead.errors import DatasetError, InputError, OutputError, UsageError
 from edgead.progress import Silent, Task
 from edgead.training import diffusionad
+from edgead.training._denoising import take_average
 from edgead.training._other_images import OtherImages
 from edgead.training._state import ResumeState
 from edgead.training._synthetic_anomalies import SyntheticAnomalies
@@ -149,14 +150,13 @@ def test_rates_swing_as_the_authors_or_rise_and_fall() -> None:
 
 
 def test_what_is_kept_is_the_running_average() -> None:
-    training = begun(average=0.3)
+    training = begun()
     key = "unet.down.0.0.weight"
     weight = training.detector.state_dict()[key]
     expected = weight.clone().double().numpy()
     for step, value in enumerate((3.0, -1.0, 5.0, 7.0)):
-        training.done = step
         weight.fill_(value)
-        training._take_average()
+        take_average(training.average, training.detector, 0.3, step)
         kept = min(0.3, (1 + step) / (10 + step))
         expected = kept * expected + (1 - kept) * value
     np.testing.assert_allclose(training.average.state_dict()[key].numpy(), expected, rtol=1e-5)

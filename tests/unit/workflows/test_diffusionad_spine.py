@@ -42,9 +42,21 @@ SMALL = {
 }
 
 
+SMALL_RADAR = {
+    "detector": "radar",
+    "summary": "32×32, for tests",
+    "config": {
+        **{key: value for key, value in SMALL["config"].items() if key != "segmentation_width"},  # type: ignore[attr-defined]
+        "geometry": {"height": 32, "width": 32},
+    },
+    "training": {"steps": 6, "batch": 2, "save_every": 3, "rate": 1e-3},
+}
+
+
 @pytest.fixture(autouse=True)
 def _small_preset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(PRESETS, "small_diffusion", SMALL)
+    monkeypatch.setitem(PRESETS, "small_radar", SMALL_RADAR)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -122,3 +134,15 @@ def test_a_model_without_its_noise_or_with_another_is_refused(model: Path) -> No
 def test_training_takes_no_weights(spine: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--weights .*trains all of its networks"):
         train("small_diffusion", spine.data, tmp_path / "m", weights=tmp_path / "w.pth")
+
+
+@pytest.mark.slow
+def test_radar_goes_the_same_way(spine: Any, tmp_path: Path) -> None:
+    model, bundle = tmp_path / "m", tmp_path / "b.edgead"
+    train("small_radar", spine.data, model)
+    export(model, bundle, calib=spine.data, targets=["onnxruntime:fp32"], threads=1, accept=True)
+    verdict = verify(bundle, spine.data, model=model, threads=1).targets["onnxruntime:fp32"]
+    assert verdict.parity.shift_max is not None
+    assert verdict.parity.score_range is not None
+    assert verdict.parity.shift_max <= 1e-3 * verdict.parity.score_range
+    assert verdict.flipped == ()

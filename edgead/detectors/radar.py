@@ -1,0 +1,155 @@
+"""RADAR-style: what a denoising network gets wrong about the noise, in one pass and without a reconstruction.
+
+Our reading of the abstract of Moradi, Grasso, Colosimo, Paynabar, "Single-Step Reconstruction-Free Anomaly
+Detection and Segmentation via Diffusion Models" (2025): a network that was trained on good images alone takes
+an image with a little noise on it, and edges in its guess of that noise betray what it does not know. Noise
+level, patches and widths of the authors are not known here, and their isolation forest is left out: the score
+is the map's maximum. Since the noise is stored, it can be taken off the guess (`evidence`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgead.detectors._base import Detector, DetectorOutput
+from edgead.detectors._diffusion_networks import DenoisingUnet
+from edgead.detectors._diffusion_schedule import STEPS, roots
+from edgead.detectors.diffusionad import check_divisions, check_size
+from edgead.errors import UsageError
+from edgead.types import Geometry, PostRecipe
+
+Evidence = Literal["error", "guess"]
+
+# Kept from 0 under the root, whose slope would be infinite there.
+EPS = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RadarConfig:
+    """What fixes the network's shape and its evidence; the first ones are `DiffusionAdConfig`'s.
+
+    Attributes:
+        level: step t of the noise.
+        evidence: ``error``: edges in what the guess is off; ``guess``: in the guess itself, as the authors.
+        blur_sigma: of the map's Gaussian, in pixels.
+    """
+
+    geometry: Geometry
+    base: int
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    blocks: int = 2
+    attention: tuple[int, ...] = (8, 16, 32)
+    heads: int = 4
+    groups: int = 32
+    level: int = 100
+    evidence: Evidence = "error"
+    blur_sigma: float = 4.0
+
+    def __post_init__(self) -> None:
+        counts = (self.base, self.blocks, self.heads, self.groups)
+        if min(*counts, *self.multipliers, *self.attention) < 1 or not self.multipliers:
+            raise UsageError("radar: widths, blocks, heads and groups must be at least 1")
+        check_divisions(
+            "radar", self.base, self.multipliers, self.attention, heads=self.heads, groups=self.groups
+        )
+        if not 0 <= self.level < STEPS:
+            raise UsageError(f"radar: level {self.level}; give a step 0 … {STEPS - 1}")
+        if self.evidence not in get_args(Evidence):
+            raise UsageError(
+                f"radar: evidence {self.evidence!r} is unknown; use {' or '.join(get_args(Evidence))}"
+            )
+        check_size("radar", self.geometry, len(self.multipliers) - 1)
+
+
+class Radar(Detector):
+    """The network and the noise; both are random until training or loading fills them.
+
+    Attributes:
+        config: what it was built from.
+        unet: guesses the noise in an image.
+        noise: (1, 3, H, W), standard normal.
+    """
+
+    noise: Tensor
+
+    def __init__(self, config: RadarConfig) -> None:
+        super().__init__()
+        self.name = "radar"
+        self.config = config
+        self.geometry = config.geometry
+        self.unet = DenoisingUnet(
+            base=config.base,
+            multipliers=config.multipliers,
+            blocks=config.blocks,
+            attention=config.attention,
+            heads=config.heads,
+            groups=config.groups,
+        )
+        self.register_buffer("noise", torch.randn(1, 3, *config.geometry.input_size))
+
+    @property
+    def post_recipe(self) -> PostRecipe:
+        """Gaussian blur of the edges; the score is the maximum."""
+        size = self.geometry.input_size
+        return PostRecipe(
+            grid=size,
+            output=size,
+            upsample="none",
+            blur_sigma=self.config.blur_sigma,
+            border="mirror",
+            score_rule="max",
+        )
+
+    @torch.no_grad()
+    def draw_noise(self, random: torch.Generator) -> None:
+        """Fill the noise; `random` is a generator on the CPU, whatever device the noise is on."""
+        self.noise.copy_(torch.randn(self.noise.shape, generator=random))
+
+    def pixels(self, image: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 RGB to (N, 3, H, W) in −1 … 1, which is what the network reads."""
+        return image.permute(0, 3, 1, 2).to(self.noise.dtype) / 127.5 - 1.0
+
+    def guess(self, x: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
+        """The network's guess of `noise`, (N or 1, 3, H, W), in x (N, 3, H, W) after (N,) steps of it."""
+        a, s = roots(levels, x)
+        guess: Tensor = self.unet(a * x + s * noise, levels).to(x)
+        return guess
+
+    def forward(self, image: Tensor) -> DetectorOutput:
+        """Score (N, H, W, 3) uint8 RGB images; the map is (N, 1, H, W), the strength of edges."""
+        x = self.pixels(image)
+        levels = torch.full((len(x),), self.config.level, device=x.device)
+        found = self.guess(x, self.noise, levels)
+        if self.config.evidence == "error":
+            found = found - self.noise
+        grey = F.pad(found.mean(1, keepdim=True), (1, 1, 1, 1), mode="reflect")
+        across = grey[..., 2:] - grey[..., :-2]
+        down = grey[..., 2:, :] - grey[..., :-2, :]
+        across = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
+        down = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
+        return DetectorOutput((across**2 + down**2 + EPS).sqrt())
+
+    def config_dict(self) -> dict[str, Any]:
+        """The config as JSON values."""
+        return asdict(self.config)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Radar:
+        """Build the network from `config_dict` output or from a preset's values, with random weights.
+
+        Raises:
+            UsageError: a value is missing, unknown or out of range.
+        """
+        values = dict(config)
+        try:
+            geometry = Geometry.from_values(values.pop("geometry"))
+            values |= {key: tuple(values[key]) for key in ("multipliers", "attention") if key in values}
+            return cls(RadarConfig(geometry=geometry, **values))
+        except (KeyError, TypeError) as err:
+            raise UsageError(f"radar: the config does not fit: {err}") from err
