@@ -147,7 +147,10 @@ def test_options_of_one_detector_reach_it_and_no_other(photos: Path, tmp_path: P
     for words, arguments in [
         ("--textures", ("small", "--textures", textures)),
         ("simplenet takes no such option, it learns from good images alone", ("small", "--foreground", "on")),
-        ("cpr takes --bank-budget, --bank-type, --foreground, --textures", ("small_cpr", "--penalty", textures)),
+        (
+            "cpr takes --bank-budget, --bank-type, --foreground, --textures",
+            ("small_cpr", "--penalty", textures),
+        ),
         ("--foreground maybe: use auto, on, off", ("small_cpr", "--foreground", "maybe")),
     ]:
         code, out, err = run("train", arguments[0], photos, "-o", tmp_path / "n", *arguments[1:])
