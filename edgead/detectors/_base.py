@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from edgead.errors import UsageError
 from edgead.types import Geometry, PostRecipe
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class DetectorOutput(NamedTuple):
@@ -23,9 +28,22 @@ class DetectorOutput(NamedTuple):
 
 
 class Detector(nn.Module, ABC):
-    """A detector in its straightforward form: the reference that lowering and engines are held to."""
+    """A detector in its straightforward form: the reference that lowering and engines are held to.
 
-    name: str
+    Subclasses set `name`, `config_class` and `tuples`, and are built from a config alone.
+
+    Attributes:
+        name: file stem in this folder.
+        config_class: frozen dataclass with a field `geometry`.
+        tuples: its fields that are lists in JSON.
+        config: what the detector was built from.
+        geometry: the config's.
+    """
+
+    name: ClassVar[str]
+    config_class: ClassVar[type[Any]]
+    tuples: ClassVar[tuple[str, ...]] = ()
+    config: Any
     geometry: Geometry
 
     @property
@@ -37,11 +55,21 @@ class Detector(nn.Module, ABC):
     def forward(self, image: Tensor) -> DetectorOutput:
         """Score (N, H, W, 3) uint8 RGB images of exactly `geometry.input_size`."""
 
-    @abstractmethod
     def config_dict(self) -> dict[str, Any]:
         """The config as JSON values; `from_config` gives the same network back, without weights."""
+        return asdict(self.config)
 
     @classmethod
-    @abstractmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Detector:
-        """Build the network from `config_dict` output, weights uninitialised or random."""
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build the network from `config_dict` output or from a preset's values, with random weights.
+
+        Raises:
+            UsageError: a value is missing, unknown or out of range.
+        """
+        build: Callable[[Any], Self] = cls
+        try:
+            values = {**config, "geometry": Geometry.from_values(config["geometry"])}
+            values |= {key: tuple(values[key]) for key in cls.tuples if key in values}
+            return build(cls.config_class(**values))
+        except (KeyError, TypeError) as err:
+            raise UsageError(f"{cls.name}: the config does not fit: {err}") from err

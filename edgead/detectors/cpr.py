@@ -7,9 +7,8 @@ form; the authors' test script reads a precomputed ranking, here the ranking is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +96,11 @@ class Cpr(Detector):
         bank0, bank1: (N, D, h, w) normalised descriptors of the references per tap, as `bank_type`.
     """
 
+    name = "cpr"
+    config_class = CprConfig
+    tuples = ("taps", "windows")
+    config: CprConfig
+
     centres: Tensor
     foreground_weight: Tensor
     foreground_bias: Tensor
@@ -107,7 +111,6 @@ class Cpr(Detector):
 
     def __init__(self, config: CprConfig) -> None:
         super().__init__()
-        self.name = "cpr"
         self.config = config
         self.geometry = config.geometry
         self.backbone = backbones.build(config.backbone, config.taps)
@@ -274,25 +277,6 @@ class Cpr(Detector):
         super().train(mode)
         self.backbone.eval()
         return self
-
-    def config_dict(self) -> dict[str, Any]:
-        """The config as JSON values."""
-        return asdict(self.config)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Cpr:
-        """Build the network from `config_dict` output or from a preset's values, with random weights.
-
-        Raises:
-            UsageError: a value is missing, unknown or out of range.
-        """
-        values = dict(config)
-        try:
-            geometry = Geometry.from_values(values.pop("geometry"))
-            values |= {key: tuple(values[key]) for key in ("taps", "windows") if key in values}
-            return cls(CprConfig(geometry=geometry, **values))
-        except (KeyError, TypeError) as err:
-            raise UsageError(f"cpr: the config does not fit: {err}") from err
 
 
 def enlarged(values: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -7,88 +7,58 @@ so that an image has one score, in every engine. This is the straightforward for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from edgead.detectors._base import Detector, DetectorOutput
-from edgead.detectors._diffusion_networks import SEGMENTATION_HALVINGS, DenoisingUnet, SegmentationUnet
+from edgead.detectors._base import DetectorOutput
+from edgead.detectors._denoising import DenoisingConfig, DenoisingDetector
+from edgead.detectors._diffusion_networks import SEGMENTATION_HALVINGS, SegmentationUnet
 from edgead.detectors._diffusion_schedule import STEPS, roots
 from edgead.errors import UsageError
-from edgead.types import Geometry, PostRecipe
+from edgead.types import PostRecipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DiffusionAdConfig:
+class DiffusionAdConfig(DenoisingConfig):
     """What fixes the networks' shape and the noise levels.
 
     Attributes:
-        base: the denoising network's channels at full size.
-        multipliers: of `base`, one per size; each next size is half.
-        blocks: residual blocks per size.
-        attention: factors of down-sampling at which positions attend to each other.
-        heads: of the attention.
-        groups: of every group norm; divides `base`.
         segmentation_width: the segmentation network's channels at full size.
         levels: steps t of the light and of the heavy noise.
         guidance: weight of what the heavy noise leaves of the image (w).
         top_k: highest values of the map whose mean is the score.
     """
 
-    geometry: Geometry
-    base: int
     segmentation_width: int
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
-    blocks: int = 2
-    attention: tuple[int, ...] = (8, 16, 32)
-    heads: int = 4
-    groups: int = 32
     levels: tuple[int, int] = (200, 400)
     guidance: float = 1.0
     top_k: int = 50
 
     def __post_init__(self) -> None:
-        counts = (self.base, self.segmentation_width, self.blocks, self.heads, self.groups, self.top_k)
-        if min(*counts, *self.multipliers, *self.attention) < 1 or not self.multipliers:
-            raise UsageError("diffusionad: widths, blocks, heads, groups and top_k must be at least 1")
-        check_divisions(
-            "diffusionad", self.base, self.multipliers, self.attention, heads=self.heads, groups=self.groups
-        )
+        counts = (self.segmentation_width, self.top_k)
+        self.check("diffusionad", halvings=SEGMENTATION_HALVINGS, counts=counts)
         if len(self.levels) != 2 or not 0 <= self.levels[0] < self.levels[1] < STEPS:
             raise UsageError(f"diffusionad: levels {self.levels}; two steps that rise, 0 … {STEPS - 1}")
-        check_size("diffusionad", self.geometry, max(len(self.multipliers) - 1, SEGMENTATION_HALVINGS))
 
 
-class DiffusionAd(Detector):
+class DiffusionAd(DenoisingDetector):
     """Both networks and the noise; all are random until training or loading fills them.
 
     Attributes:
-        config: what it was built from.
-        unet: guesses the noise in an image.
         segmentation: reads image and reconstruction.
-        noise: (2, 3, H, W), standard normal, for the light and the heavy level.
+        noise: (2, 3, H, W), for the light and the heavy level.
     """
 
-    noise: Tensor
+    name = "diffusionad"
+    config_class = DiffusionAdConfig
+    tuples = (*DenoisingDetector.tuples, "levels")
+    config: DiffusionAdConfig
 
     def __init__(self, config: DiffusionAdConfig) -> None:
-        super().__init__()
-        self.name = "diffusionad"
-        self.config = config
-        self.geometry = config.geometry
-        self.unet = DenoisingUnet(
-            base=config.base,
-            multipliers=config.multipliers,
-            blocks=config.blocks,
-            attention=config.attention,
-            heads=config.heads,
-            groups=config.groups,
-        )
+        super().__init__(config, 2)
         self.segmentation = SegmentationUnet(config.segmentation_width)
-        self.register_buffer("noise", torch.randn(2, 3, *config.geometry.input_size))
 
     @property
     def post_recipe(self) -> PostRecipe:
@@ -97,11 +67,6 @@ class DiffusionAd(Detector):
         return PostRecipe(
             grid=size, output=size, upsample="none", score_rule="top_k_mean", top_k=self.config.top_k
         )
-
-    @torch.no_grad()
-    def draw_noise(self, random: torch.Generator) -> None:
-        """Fill the noise; `random` is a generator on the CPU, whatever device the noise is on."""
-        self.noise.copy_(torch.randn(self.noise.shape, generator=random))
 
     def pixels(self, image: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 RGB to (N, 3, H, W) in 0 … 1, which is what the networks read."""
@@ -144,61 +109,3 @@ class DiffusionAd(Detector):
         levels = torch.tensor(self.config.levels, device=x.device)[:, None].expand(2, len(x))
         reconstruction, _ = self.reconstruct(x, self.noise[:, None], levels)
         return DetectorOutput(self.segment(x, reconstruction).sigmoid())
-
-    def config_dict(self) -> dict[str, Any]:
-        """The config as JSON values."""
-        return asdict(self.config)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> DiffusionAd:
-        """Build the networks from `config_dict` output or from a preset's values, with random weights.
-
-        Raises:
-            UsageError: a value is missing, unknown or out of range.
-        """
-        values = dict(config)
-        try:
-            geometry = Geometry.from_values(values.pop("geometry"))
-            values |= {
-                key: tuple(values[key]) for key in ("multipliers", "attention", "levels") if key in values
-            }
-            return cls(DiffusionAdConfig(geometry=geometry, **values))
-        except (KeyError, TypeError) as err:
-            raise UsageError(f"diffusionad: the config does not fit: {err}") from err
-
-
-def check_divisions(
-    name: str,
-    base: int,
-    multipliers: tuple[int, ...],
-    attention: tuple[int, ...],
-    *,
-    heads: int,
-    groups: int,
-) -> None:
-    """Make sure that a denoising network's channels divide into groups and heads.
-
-    Raises:
-        UsageError: they do not.
-    """
-    if base % 2 or base % groups:
-        raise UsageError(f"{name}: base {base} must be even and divide into {groups} groups")
-    attending = [base * factor for level, factor in enumerate(multipliers) if 2**level in attention]
-    for channels in (*attending, base * multipliers[-1]):
-        if channels % heads:
-            raise UsageError(f"{name}: {channels} channels do not divide into {heads} heads")
-
-
-def check_size(name: str, geometry: Geometry, halvings: int) -> None:
-    """Make sure that a network can halve the input that often.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    step = 2**halvings
-    height, width = geometry.input_size
-    if min(height, width) < step or height % step or width % step:
-        raise UsageError(
-            f"{name}: input size {height}x{width}; the networks halve it {halvings} times, so each side must "
-            f"be a multiple of {step}"
-        )

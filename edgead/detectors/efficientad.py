@@ -7,9 +7,8 @@ here. This is the straightforward form: every step by itself, nothing folded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -83,6 +82,10 @@ class EfficientAd(Detector):
             of the maps of good images. As built, they leave the maps as they are.
     """
 
+    name = "efficientad"
+    config_class = EfficientAdConfig
+    config: EfficientAdConfig
+
     mean: Tensor
     std: Tensor
     teacher_mean: Tensor
@@ -91,7 +94,6 @@ class EfficientAd(Detector):
 
     def __init__(self, config: EfficientAdConfig) -> None:
         super().__init__()
-        self.name = "efficientad"
         self.config = config
         self.geometry = config.geometry
         self.teacher = description_network(config.size, CHANNELS, padding=config.padding)
@@ -165,21 +167,3 @@ class EfficientAd(Detector):
         super().train(mode)
         self.teacher.eval()
         return self
-
-    def config_dict(self) -> dict[str, Any]:
-        """The config as JSON values."""
-        return asdict(self.config)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> EfficientAd:
-        """Build the networks from `config_dict` output or from a preset's values, with random weights.
-
-        Raises:
-            UsageError: a value is missing, unknown or out of range.
-        """
-        values = dict(config)
-        try:
-            geometry = Geometry.from_values(values.pop("geometry"))
-            return cls(EfficientAdConfig(geometry=geometry, **values))
-        except (KeyError, TypeError) as err:
-            raise UsageError(f"efficientad: the config does not fit: {err}") from err

@@ -9,20 +9,18 @@ is the map's maximum. Since the noise is stored, it can be taken off the guess (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgead.detectors._base import Detector, DetectorOutput
-from edgead.detectors._diffusion_networks import DenoisingUnet
+from edgead.detectors._base import DetectorOutput
+from edgead.detectors._denoising import DenoisingConfig, DenoisingDetector
 from edgead.detectors._diffusion_schedule import STEPS, roots
-from edgead.detectors.diffusionad import check_divisions, check_size
 from edgead.errors import UsageError
-from edgead.types import Geometry, PostRecipe
+from edgead.types import PostRecipe
 
 Evidence = Literal["error", "guess"]
 
@@ -31,8 +29,8 @@ EPS = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RadarConfig:
-    """What fixes the network's shape and its evidence; the first ones are `DiffusionAdConfig`'s.
+class RadarConfig(DenoisingConfig):
+    """What fixes the network's shape and its evidence.
 
     Attributes:
         level: step t of the noise.
@@ -40,58 +38,29 @@ class RadarConfig:
         blur_sigma: of the map's Gaussian, in pixels.
     """
 
-    geometry: Geometry
-    base: int
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
-    blocks: int = 2
-    attention: tuple[int, ...] = (8, 16, 32)
-    heads: int = 4
-    groups: int = 32
     level: int = 100
     evidence: Evidence = "error"
     blur_sigma: float = 4.0
 
     def __post_init__(self) -> None:
-        counts = (self.base, self.blocks, self.heads, self.groups)
-        if min(*counts, *self.multipliers, *self.attention) < 1 or not self.multipliers:
-            raise UsageError("radar: widths, blocks, heads and groups must be at least 1")
-        check_divisions(
-            "radar", self.base, self.multipliers, self.attention, heads=self.heads, groups=self.groups
-        )
+        self.check("radar")
         if not 0 <= self.level < STEPS:
             raise UsageError(f"radar: level {self.level}; give a step 0 … {STEPS - 1}")
         if self.evidence not in get_args(Evidence):
             raise UsageError(
                 f"radar: evidence {self.evidence!r} is unknown; use {' or '.join(get_args(Evidence))}"
             )
-        check_size("radar", self.geometry, len(self.multipliers) - 1)
 
 
-class Radar(Detector):
-    """The network and the noise; both are random until training or loading fills them.
+class Radar(DenoisingDetector):
+    """The network and the noise, (1, 3, H, W)."""
 
-    Attributes:
-        config: what it was built from.
-        unet: guesses the noise in an image.
-        noise: (1, 3, H, W), standard normal.
-    """
-
-    noise: Tensor
+    name = "radar"
+    config_class = RadarConfig
+    config: RadarConfig
 
     def __init__(self, config: RadarConfig) -> None:
-        super().__init__()
-        self.name = "radar"
-        self.config = config
-        self.geometry = config.geometry
-        self.unet = DenoisingUnet(
-            base=config.base,
-            multipliers=config.multipliers,
-            blocks=config.blocks,
-            attention=config.attention,
-            heads=config.heads,
-            groups=config.groups,
-        )
-        self.register_buffer("noise", torch.randn(1, 3, *config.geometry.input_size))
+        super().__init__(config, 1)
 
     @property
     def post_recipe(self) -> PostRecipe:
@@ -105,11 +74,6 @@ class Radar(Detector):
             border="mirror",
             score_rule="max",
         )
-
-    @torch.no_grad()
-    def draw_noise(self, random: torch.Generator) -> None:
-        """Fill the noise; `random` is a generator on the CPU, whatever device the noise is on."""
-        self.noise.copy_(torch.randn(self.noise.shape, generator=random))
 
     def pixels(self, image: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 RGB to (N, 3, H, W) in −1 … 1, which is what the network reads."""
@@ -134,22 +98,3 @@ class Radar(Detector):
         across = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
         down = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
         return DetectorOutput((across**2 + down**2 + EPS).sqrt())
-
-    def config_dict(self) -> dict[str, Any]:
-        """The config as JSON values."""
-        return asdict(self.config)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Radar:
-        """Build the network from `config_dict` output or from a preset's values, with random weights.
-
-        Raises:
-            UsageError: a value is missing, unknown or out of range.
-        """
-        values = dict(config)
-        try:
-            geometry = Geometry.from_values(values.pop("geometry"))
-            values |= {key: tuple(values[key]) for key in ("multipliers", "attention") if key in values}
-            return cls(RadarConfig(geometry=geometry, **values))
-        except (KeyError, TypeError) as err:
-            raise UsageError(f"radar: the config does not fit: {err}") from err

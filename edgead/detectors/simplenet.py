@@ -6,9 +6,8 @@ authors' code computes it. This is the straightforward form: every step by itsel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -118,9 +117,13 @@ class SimpleNet(Detector):
         discriminator: patch vectors to normality (`Discriminator`).
     """
 
+    name = "simplenet"
+    config_class = SimpleNetConfig
+    tuples = ("taps",)
+    config: SimpleNetConfig
+
     def __init__(self, config: SimpleNetConfig) -> None:
         super().__init__()
-        self.name = "simplenet"
         self.config = config
         self.geometry = config.geometry
         self.backbone = backbones.build(config.backbone, config.taps)
@@ -171,22 +174,3 @@ class SimpleNet(Detector):
         super().train(mode)
         self.backbone.eval()
         return self
-
-    def config_dict(self) -> dict[str, Any]:
-        """The config as JSON values."""
-        return asdict(self.config)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> SimpleNet:
-        """Build the network from `config_dict` output or from a preset's values, with random weights.
-
-        Raises:
-            UsageError: a value is missing, unknown or out of range.
-        """
-        values = dict(config)
-        try:
-            geometry = Geometry.from_values(values.pop("geometry"))
-            values["taps"] = tuple(values["taps"])
-            return cls(SimpleNetConfig(geometry=geometry, **values))
-        except (KeyError, TypeError) as err:
-            raise UsageError(f"simplenet: the config does not fit: {err}") from err
