@@ -25,6 +25,7 @@ from edgead.errors import InputError, UsageError
 from edgead.progress import Progress
 from edgead.training._device import mixed_precision, training_device
 from edgead.training._jitter import grey
+from edgead.training._loop import Steps
 from edgead.training._other_images import OtherImages
 from edgead.training._seeds import derive, generator
 from edgead.training._state import ResumeState, Snapshot, pack, unpack
@@ -175,10 +176,11 @@ def cut(image: npt.NDArray[np.uint8], smallest: float, random: np.random.Generat
     return np.ascontiguousarray(shown[:, ::-1] if random.random() < 0.5 else shown)
 
 
-class _Distillation:
+class _Distillation(Steps):
     def __init__(
         self, size: Size, target: Target, images: OtherImages, recipe: DistillationRecipe, seed: int
     ) -> None:
+        super().__init__()
         self.recipe, self.seed, self.images = recipe, seed, images
         self.device = training_device()
         with torch.random.fork_rng(devices=[]):
@@ -191,8 +193,6 @@ class _Distillation:
         self.optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
         self.mean = torch.tensor(IMAGENET_MEAN, device=self.device).view(3, 1, 1)
         self.std = torch.tensor(IMAGENET_STD, device=self.device).view(3, 1, 1)
-        self.done = 0
-        self.history: list[dict[str, float]] = []
 
     def run(self, state: ResumeState, progress: Progress) -> tuple[nn.Sequential, list[dict[str, float]]]:
         found = state.load()
@@ -201,16 +201,15 @@ class _Distillation:
             progress.say(f"resuming after {self.done} of {self.recipe.steps} steps")
         else:
             self._statistics(progress)
-        total, count = 0.0, 0
-        with progress.task("distilling", self.recipe.steps - self.done) as task:
-            while self.done < self.recipe.steps:
-                loss = self._step()
-                total, count, self.done = total + loss, count + 1, self.done + 1
-                task.advance(loss=loss)
-                if self.done % self.recipe.save_every == 0 or self.done == self.recipe.steps:
-                    self.history.append({"step": self.done, "loss": total / count})
-                    state.save(self._snapshot())
-                    total, count = 0.0, 0
+        self.go_on(
+            lambda: (self._step(),),
+            ("loss",),
+            until=self.recipe.steps,
+            save_every=self.recipe.save_every,
+            save=lambda: state.save(self._snapshot()),
+            progress=progress,
+            task="distilling",
+        )
         return self.network.cpu().eval(), self.history
 
     @torch.no_grad()

@@ -16,3 +16,9 @@ def derive(seed: int, name: str, step: int = 0) -> int:
 def generator(seed: int, name: str, step: int = 0) -> torch.Generator:
     """A random generator for the choice `name` at `step`."""
     return torch.Generator().manual_seed(derive(seed, name, step))
+
+
+def place(seed: int, number: int, count: int) -> int:
+    """Which of `count` images is the `number`th that a training sees: a new order in every epoch."""
+    epoch, at = divmod(number, count)
+    return int(torch.randperm(count, generator=generator(seed, "order", epoch))[at])

@@ -7,8 +7,8 @@ after a fixed number of steps; nothing here looks at reserved or test images.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,10 +28,10 @@ from edgead.training._cpr_losses import pair_losses, stack_pairs
 from edgead.training._cpr_pairs import Pairs, draw_pairs, likelihood
 from edgead.training._cpr_references import choose_references, different, neighbours
 from edgead.training._device import mixed_precision, training_device
-from edgead.training._divergence import check_finite
+from edgead.training._loop import Steps, drawn_ahead
 from edgead.training._noise import lighter, salt_and_pepper
 from edgead.training._other_images import OtherImages
-from edgead.training._seeds import derive, generator
+from edgead.training._seeds import derive, place
 from edgead.training._state import ResumeState, Snapshot, pack, unpack
 from edgead.training._synthetic_anomalies import AnomalyRecipe, SyntheticAnomalies
 
@@ -177,17 +177,16 @@ class _Item:
     pairs: Pairs
 
 
-class _Training:
+class _Training(Steps):
     """One training.
 
     Attributes:
-        done: optimiser steps so far.
-        history: mean losses between two saved states.
         found: separation of object and background, and whether the foreground counts.
         references: indices of the images for the bank.
     """
 
     def __init__(self, detector: Cpr, recipe: CprRecipe, seed: int, textures: OtherImages) -> None:
+        super().__init__()
         self.detector, self.recipe, self.seed, self.textures = detector, recipe, seed, textures
         self.device = detector.centres.device
         detector.cpu()
@@ -196,8 +195,6 @@ class _Training:
         self.optimiser = torch.optim.AdamW(
             detector.heads.parameters(), lr=recipe.rate, weight_decay=recipe.decay
         )
-        self.done = 0
-        self.history: list[dict[str, float]] = []
         self.found: dict[str, Any] = {}
         self.references: list[int] = []
 
@@ -252,31 +249,20 @@ class _Training:
 
     def _train(self, images: Pixels, steps: int, state: ResumeState, progress: Progress) -> None:
         self.detector.train()
-        sums, count = torch.zeros(len(_LOSSES), dtype=torch.float64), 0
-        with progress.task("training", steps - self.done) as task, ThreadPoolExecutor() as pool:
-            ready = self._begin(images, self.done, pool)
-            while self.done < steps:
-                batch, ready = ready, self._begin(images, self.done + 1, pool)
-                losses = self._step([item.result() for item in batch])
-                sums, count = sums + torch.tensor(losses, dtype=torch.float64), count + 1
-                self.done += 1
-                task.advance(loss=sum(losses))
-                if self.done % self.recipe.save_every == 0 or self.done == steps:
-                    means = (sums / count).tolist()
-                    self.history.append({"step": self.done, **dict(zip(_LOSSES, means, strict=True))})
-                    state.save(self._snapshot())
-                    sums, count = torch.zeros_like(sums), 0
-
-    def _begin(self, images: Pixels, step: int, pool: ThreadPoolExecutor) -> list[Future[_Item]]:
-        """Draw the images of a step beside the one before: each depends on its own number only."""
-        start = step * self.recipe.batch
-        return [pool.submit(self._item, images, start + index) for index in range(self.recipe.batch)]
+        ahead = drawn_ahead(lambda number: self._item(images, number), self.recipe.batch, self.done)
+        with contextlib.closing(ahead):
+            self.go_on(
+                lambda: self._step(next(ahead)),
+                _LOSSES,
+                until=steps,
+                save_every=self.recipe.save_every,
+                save=lambda: state.save(self._snapshot()),
+                progress=progress,
+            )
 
     def _item(self, images: Pixels, number: int) -> _Item:
         """Query `number` of the training: a good image with an anomaly, a reference, and pairs."""
-        epoch, place = divmod(number, len(images))
-        order = torch.randperm(len(images), generator=generator(self.seed, "order", epoch))
-        index = int(order[place])
+        index = place(self.seed, number, len(images))
         random = np.random.default_rng(derive(self.seed, "pairs", number))
         other = int(random.choice(self.nearest[index].numpy()))
         size = self.detector.geometry.input_size
@@ -300,13 +286,7 @@ class _Training:
         return image
 
     def _step(self, batch: Sequence[_Item]) -> list[float]:
-        losses = self._losses(batch)
-        values: list[float] = losses.detach().double().tolist()
-        check_finite(_LOSSES, values, self.done + 1)
-        self.optimiser.zero_grad()
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-        return values
+        return self.descend(self._losses(batch), _LOSSES, self.optimiser)
 
     def _losses(self, batch: Sequence[_Item]) -> Tensor:
         """(4,): one per name in `_LOSSES`. Queries and references pass as one batch (one batch norm)."""

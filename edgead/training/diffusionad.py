@@ -7,10 +7,10 @@ averages of themselves. Nothing here looks at reserved or test images.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from edgead.backbones._weights import LoadedWeights
 from edgead.detectors._diffusion_schedule import STEPS
 from edgead.detectors.diffusionad import DiffusionAd
-from edgead.errors import DatasetError, UsageError
+from edgead.errors import UsageError
 from edgead.progress import Progress
-from edgead.training._denoising import initialise, take_average
+from edgead.training._denoising import initialise, one_cycle, take_average
 from edgead.training._device import mixed_precision, training_device
-from edgead.training._divergence import check_finite
+from edgead.training._loop import Steps, check_enough, drawn_ahead
 from edgead.training._other_images import OtherImages
-from edgead.training._seeds import generator
+from edgead.training._seeds import generator, place
 from edgead.training._state import ResumeState, Snapshot, pack, unpack
 from edgead.training._synthetic_anomalies import AnomalyRecipe, SyntheticAnomalies
 
@@ -47,7 +47,6 @@ _BORDER = 300
 _FOCAL_WEIGHT, _FOCAL_BALANCE, _FOCAL_POWER = 5.0, 0.5, 4
 # Of the authors' rate for the segmentation network, which swings between the rate and 0.
 _HALF_PERIOD = 10
-_WARM_UP = 0.1
 _PREVIEWS = 4
 
 
@@ -125,11 +124,7 @@ def fit(
         OutputError: `state` cannot be read or written, or belongs to another training.
     """
     numbers = DiffusionAdRecipe(**recipe)
-    if len(images) < numbers.min_images:
-        raise DatasetError(
-            f"{len(images)} good images to train on, {len(reserved)} are held out; diffusionad needs at "
-            f"least {numbers.min_images} to train on: add good images"
-        )
+    check_enough("diffusionad", len(images), len(reserved), numbers.min_images)
     series = OtherImages(
         textures,
         detector.geometry.input_size,
@@ -167,11 +162,7 @@ def rates(recipe: DiffusionAdRecipe, step: int) -> tuple[float, float]:
     if recipe.schedule == "paper":
         swing = (1 + math.cos(math.pi * step / _HALF_PERIOD)) / 2
         return recipe.unet_rate, recipe.segmentation_rate * swing
-    rise = max(1, round(_WARM_UP * recipe.steps))
-    if step < rise:
-        factor = (step + 1) / rise
-    else:
-        factor = (1 + math.cos(math.pi * (step - rise) / max(1, recipe.steps - rise))) / 2
+    factor = one_cycle(step, recipe.steps)
     return recipe.unet_rate * factor, recipe.segmentation_rate * factor
 
 
@@ -185,18 +176,17 @@ class _Batch:
     noise: Tensor
 
 
-class _Training:
+class _Training(Steps):
     """One training.
 
     Attributes:
         average: the detector that will be kept: running averages of the weights.
-        done: optimiser steps so far.
-        history: mean losses between two saved states.
     """
 
     def __init__(
         self, detector: DiffusionAd, recipe: DiffusionAdRecipe, seed: int, textures: OtherImages
     ) -> None:
+        super().__init__()
         self.detector, self.recipe, self.seed, self.textures = detector, recipe, seed, textures
         self.device = detector.noise.device
         detector.cpu()
@@ -208,8 +198,6 @@ class _Training:
             [{"params": network.parameters(), "lr": 0.0} for network in self.trained.values()]
         )
         self.anomalies = SyntheticAnomalies(anomaly_recipe(recipe.shuffled), textures, seed=seed)
-        self.done = 0
-        self.history: list[dict[str, float]] = []
 
     def run(self, images: Pixels, state: ResumeState, progress: Progress) -> list[dict[str, float]]:
         found = state.load()
@@ -217,33 +205,26 @@ class _Training:
             self._restore(found)
             progress.say(f"resuming after {self.done} of {self.recipe.steps} steps")
         self.detector.train()
-        sums, count = torch.zeros(len(_LOSSES), dtype=torch.float64), 0
-        with progress.task("training", self.recipe.steps - self.done) as task, ThreadPoolExecutor() as pool:
-            ready = self._begin(images, self.done, pool)
-            while self.done < self.recipe.steps:
-                drawn, ready = ready, self._begin(images, self.done + 1, pool)
-                losses = self._step(self._batch([item.result() for item in drawn], self.done))
-                sums, count = sums + torch.tensor(losses, dtype=torch.float64), count + 1
-                self.done += 1
-                task.advance(loss=sum(losses))
-                if self.done % self.recipe.save_every == 0 or self.done == self.recipe.steps:
-                    means = (sums / count).tolist()
-                    self.history.append({"step": self.done, **dict(zip(_LOSSES, means, strict=True))})
-                    state.save(self._snapshot())
-                    state.show("preview.png", self._preview(images))
-                    sums, count = torch.zeros_like(sums), 0
+        ahead = drawn_ahead(lambda number: self._draw(images, number), self.recipe.batch, self.done)
+
+        def save() -> None:
+            state.save(self._snapshot())
+            state.show("preview.png", self._preview(images))
+
+        with contextlib.closing(ahead):
+            self.go_on(
+                lambda: self._step(self._batch(next(ahead), self.done)),
+                _LOSSES,
+                until=self.recipe.steps,
+                save_every=self.recipe.save_every,
+                save=save,
+                progress=progress,
+            )
         return self.history
 
-    def _begin(
-        self, images: Pixels, step: int, pool: ThreadPoolExecutor
-    ) -> list[Future[tuple[Pixels, npt.NDArray[np.bool_]]]]:
-        """Draw the images of a step beside the one before: each depends on its own number only."""
-        futures = []
-        for number in range(step * self.recipe.batch, (step + 1) * self.recipe.batch):
-            epoch, place = divmod(number, len(images))
-            order = torch.randperm(len(images), generator=generator(self.seed, "order", epoch))
-            futures.append(pool.submit(self.anomalies.image, images[int(order[place])], number))
-        return futures
+    def _draw(self, images: Pixels, number: int) -> tuple[Pixels, npt.NDArray[np.bool_]]:
+        """Image `number` of the training, half of the time with an anomaly, and its mask."""
+        return self.anomalies.image(images[place(self.seed, number, len(images))], number)
 
     def _batch(self, drawn: Sequence[tuple[Pixels, npt.NDArray[np.bool_]]], step: int) -> _Batch:
         random = generator(self.seed, "levels and noise", step)
@@ -267,12 +248,7 @@ class _Training:
     def _step(self, batch: _Batch) -> list[float]:
         for group, rate in zip(self.optimiser.param_groups, rates(self.recipe, self.done), strict=True):
             group["lr"] = rate
-        losses = self._losses(batch)
-        values: list[float] = losses.detach().double().tolist()
-        check_finite(_LOSSES, values, self.done + 1)
-        self.optimiser.zero_grad()
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        values = self.descend(self._losses(batch), _LOSSES, self.optimiser)
         take_average(self.average, self.detector, self.recipe.average, self.done)
         return values
 

@@ -21,14 +21,13 @@ from torch import Tensor, nn
 from edgead.backbones._weights import LoadedWeights
 from edgead.detectors._efficientad_networks import CHANNELS, initialise_deep
 from edgead.detectors.efficientad import EfficientAd
-from edgead.errors import DatasetError
 from edgead.progress import Progress
 from edgead.training._device import mixed_precision, training_device
-from edgead.training._divergence import check_finite
 from edgead.training._efficientad_statistics import set_quantiles, set_teacher_statistics
 from edgead.training._jitter import grey, jitter
+from edgead.training._loop import Steps, check_enough
 from edgead.training._other_images import OtherImages
-from edgead.training._seeds import derive, generator
+from edgead.training._seeds import derive, generator, place
 from edgead.training._state import ResumeState, Snapshot, pack, unpack
 from edgead.training._teacher import load_teacher
 
@@ -106,11 +105,7 @@ def fit(
         OutputError: `state` cannot be read or written, or belongs to another training.
     """
     numbers = EfficientAdRecipe(**recipe)
-    if len(images) < numbers.min_images:
-        raise DatasetError(
-            f"{len(images)} good images to train on, {len(reserved)} are held out; efficientad needs at "
-            f"least {numbers.min_images} to train on: add good images"
-        )
+    check_enough("efficientad", len(images), len(reserved), numbers.min_images)
     others = OtherImages(
         penalty, detector.geometry.input_size, seed=seed, progress=progress, use="penalty images"
     )
@@ -149,10 +144,11 @@ def hard_loss(squares: Tensor, share: float) -> Tensor:
     return values.topk(max(1, above), sorted=False).values.mean()
 
 
-class _Training:
+class _Training(Steps):
     def __init__(
         self, detector: EfficientAd, recipe: EfficientAdRecipe, seed: int, others: OtherImages
     ) -> None:
+        super().__init__()
         self.detector, self.recipe, self.seed, self.others = detector, recipe, seed, others
         self.device = detector.mean.device
         detector.cpu()
@@ -162,8 +158,6 @@ class _Training:
         self.optimiser = torch.optim.Adam(
             self.trained.parameters(), lr=recipe.rate, weight_decay=recipe.decay
         )
-        self.done = 0
-        self.history: list[dict[str, float]] = []
 
     def run(
         self, images: npt.NDArray[np.uint8], state: ResumeState, progress: Progress
@@ -175,18 +169,14 @@ class _Training:
         else:
             set_teacher_statistics(self.detector, images, progress=progress)
         self.detector.train()
-        sums, count = torch.zeros(len(_LOSSES), dtype=torch.float64), 0
-        with progress.task("training", self.recipe.steps - self.done) as task:
-            while self.done < self.recipe.steps:
-                losses = self._step(images)
-                sums, count = sums + torch.tensor(losses, dtype=torch.float64), count + 1
-                self.done += 1
-                task.advance(loss=sum(losses))
-                if self.done % self.recipe.save_every == 0 or self.done == self.recipe.steps:
-                    means = (sums / count).tolist()
-                    self.history.append({"step": self.done, **dict(zip(_LOSSES, means, strict=True))})
-                    state.save(self._snapshot())
-                    sums, count = torch.zeros_like(sums), 0
+        self.go_on(
+            lambda: self._step(images),
+            _LOSSES,
+            until=self.recipe.steps,
+            save_every=self.recipe.save_every,
+            save=lambda: state.save(self._snapshot()),
+            progress=progress,
+        )
         return self.history
 
     def _step(self, images: npt.NDArray[np.uint8]) -> list[float]:
@@ -199,19 +189,12 @@ class _Training:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(derive(self.seed, "dropout", self.done))
             losses = self._losses(good, jittered, other)
-        values: list[float] = losses.detach().double().tolist()
-        check_finite(_LOSSES, values, self.done + 1)
-        self.optimiser.zero_grad()
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-        return values
+        return self.descend(losses, _LOSSES, self.optimiser)
 
     def _inputs(self, images: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised (1, 3, H, W) each: a good image, the same with other colours, a penalty image."""
-        epoch, place = divmod(self.done, len(images))
-        order = torch.randperm(len(images), generator=generator(self.seed, "order", epoch))
         random = generator(self.seed, "jitter", self.done)
-        good = self._unit(images[int(order[place])])
+        good = self._unit(images[place(self.seed, self.done, len(images))])
         other = self._unit(self.others.image(self.done))
         jittered = jitter(good, random)
         if float(torch.rand((), generator=random)) < self.recipe.grey_share:

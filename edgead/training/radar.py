@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,12 @@ from torch import Tensor
 
 from edgead.backbones._weights import LoadedWeights
 from edgead.detectors.radar import Radar
-from edgead.errors import DatasetError, UsageError
+from edgead.errors import UsageError
 from edgead.progress import Progress
-from edgead.training._denoising import initialise, take_average
+from edgead.training._denoising import initialise, one_cycle, take_average
 from edgead.training._device import mixed_precision, training_device
-from edgead.training._divergence import check_finite
-from edgead.training._seeds import generator
+from edgead.training._loop import Steps, check_enough
+from edgead.training._seeds import generator, place
 from edgead.training._state import ResumeState, Snapshot, pack, unpack
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 FROZEN = None
 OPTIONS: frozenset[str] = frozenset()
 
-_WARM_UP = 0.1
+_LOSSES = ("noise",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +98,7 @@ def fit(
         OutputError: `state` cannot be read or written, or belongs to another training.
     """
     numbers = RadarRecipe(**recipe)
-    if len(images) < numbers.min_images:
-        raise DatasetError(
-            f"{len(images)} good images to train on, {len(reserved)} are held out; radar needs at least "
-            f"{numbers.min_images} to train on: add good images"
-        )
+    check_enough("radar", len(images), len(reserved), numbers.min_images)
     detector.to(training_device())
     try:
         training = _Training(detector, numbers, seed)
@@ -117,14 +112,12 @@ def fit(
 
 def rate(recipe: RadarRecipe, step: int) -> float:
     """In step `step`, which counts from 0."""
-    rise = max(1, round(_WARM_UP * recipe.steps))
-    if step < rise:
-        return recipe.rate * (step + 1) / rise
-    return recipe.rate * (1 + math.cos(math.pi * (step - rise) / max(1, recipe.steps - rise))) / 2
+    return recipe.rate * one_cycle(step, recipe.steps)
 
 
-class _Training:
+class _Training(Steps):
     def __init__(self, detector: Radar, recipe: RadarRecipe, seed: int) -> None:
+        super().__init__()
         self.detector, self.recipe, self.seed = detector, recipe, seed
         self.device = detector.noise.device
         detector.cpu()
@@ -132,8 +125,6 @@ class _Training:
         detector.to(self.device)
         self.average = copy.deepcopy(detector).requires_grad_(False).eval()
         self.optimiser = torch.optim.Adam(detector.unet.parameters(), lr=0.0)
-        self.done = 0
-        self.history: list[dict[str, float]] = []
 
     def run(
         self, images: npt.NDArray[np.uint8], state: ResumeState, progress: Progress
@@ -144,44 +135,35 @@ class _Training:
             self.done, self.history = found.values["done"], found.values["history"]
             progress.say(f"resuming after {self.done} of {self.recipe.steps} steps")
         self.detector.train()
-        total, count = 0.0, 0
-        with progress.task("training", self.recipe.steps - self.done) as task:
-            while self.done < self.recipe.steps:
-                loss = self._step(images)
-                total, count = total + loss, count + 1
-                self.done += 1
-                task.advance(loss=loss)
-                if self.done % self.recipe.save_every == 0 or self.done == self.recipe.steps:
-                    self.history.append({"step": self.done, "noise": total / count})
-                    tensors = pack(self.detector.unet, self.optimiser, self._averages())
-                    state.save(Snapshot(tensors, {"done": self.done, "history": self.history}))
-                    total, count = 0.0, 0
+        self.go_on(
+            lambda: self._step(images),
+            _LOSSES,
+            until=self.recipe.steps,
+            save_every=self.recipe.save_every,
+            save=lambda: state.save(self._snapshot()),
+            progress=progress,
+        )
         return self.history
 
-    def _step(self, images: npt.NDArray[np.uint8]) -> float:
+    def _step(self, images: npt.NDArray[np.uint8]) -> list[float]:
         for group in self.optimiser.param_groups:
             group["lr"] = rate(self.recipe, self.done)
-        first = self.done * self.recipe.batch
-        chosen = [self._place(number, len(images)) for number in range(first, first + self.recipe.batch)]
+        first, count = self.done * self.recipe.batch, len(images)
+        chosen = [place(self.seed, number, count) for number in range(first, first + self.recipe.batch)]
         random = generator(self.seed, "levels and noise", self.done)
         levels = torch.randint(0, self.recipe.levels, (len(chosen),), generator=random).to(self.device)
         noise = torch.randn((len(chosen), *self.detector.noise.shape[1:]), generator=random).to(self.device)
         x = self.detector.pixels(torch.from_numpy(images[chosen]).to(self.device))
         with mixed_precision(self.device):
             guess = self.detector.guess(x, noise, levels)
-        loss = (guess - noise).square().mean()
-        value = float(loss.detach())
-        check_finite(("noise",), (value,), self.done + 1)
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        losses = (guess - noise).square().mean()[None]
+        values = self.descend(losses, _LOSSES, self.optimiser)
         take_average(self.average, self.detector, self.recipe.average, self.done)
-        return value
-
-    def _place(self, number: int, count: int) -> int:
-        """Which image is the training's `number`th: a new order in every epoch."""
-        epoch, place = divmod(number, count)
-        return int(torch.randperm(count, generator=generator(self.seed, "order", epoch))[place])
+        return values
 
     def _averages(self) -> dict[str, Tensor]:
         return {f"average.{key}": value for key, value in self.average.state_dict().items()}
+
+    def _snapshot(self) -> Snapshot:
+        tensors = pack(self.detector.unet, self.optimiser, self._averages())
+        return Snapshot(tensors, {"done": self.done, "history": self.history})

@@ -124,10 +124,10 @@ def test_losses_are_the_specification_s(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_step_draws_light_and_heavy_noise_and_half_the_images_have_an_anomaly() -> None:
     training = begun(batch=16)
-    images, pool = plain(16, 0), diffusionad.ThreadPoolExecutor()
+    images = plain(16, 0)
     ill = 0
     for step in range(8):
-        batch = training._batch([one.result() for one in training._begin(images, step, pool)], step)
+        batch = training._batch([training._draw(images, 16 * step + index) for index in range(16)], step)
         assert batch.levels[0].min() >= 0
         assert batch.levels[0].max() < 300 <= batch.levels[1].min()
         assert batch.levels[1].max() < 1000
