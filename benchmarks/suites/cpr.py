@@ -124,8 +124,9 @@ def latency(data: Path, options: argparse.Namespace) -> dict[str, Any]:
 def opened(folder: Path, detector: Cpr, targets: tuple[Target, ...]) -> list[Runtime]:
     """The detector's engines."""
     folder.mkdir()
-    graph = export_graph(lower(detector), detector.geometry.input_size, folder / "graph.onnx").path
-    write_search(detector, graph)
+    lowered = lower(detector)
+    graph = export_graph(lowered, detector.geometry.input_size, folder / "graph.onnx").path
+    write_search(detector, lowered, graph)
     made = [exporter_for(target.engine).compile(graph, target, folder / "targets") for target in targets]
     return [
         runtime_for(target.engine).open(one.main_file, target)
@@ -139,9 +140,10 @@ def growth(data: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     for dim in options.dims:
         pixels: list[npt.NDArray[np.uint8]] = []
         runtimes: dict[tuple[int, str], Runtime] = {}
+        each = random_detector(options.preset, min(options.counts), dim=dim).reference_bytes
         with tempfile.TemporaryDirectory(prefix="edgead-cpr-") as folder:
             for count in options.counts:
-                bank = random_detector(options.preset, options.counts[0], dim=dim).reference_bytes * count
+                bank = each * count
                 row: dict[str, Any] = {"dim": dim, "references": count, "bank_mib": bank / 2**20}
                 rows.append(row)
                 if bank > options.max_gib * 2**30:

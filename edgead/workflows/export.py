@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgead.bundle.head import SUFFIX
 from edgead.bundle.manifest import (
     DetectorInfo,
     GraphParity,
@@ -147,14 +148,15 @@ def export(
         postprocess = Postprocess(detector.post_recipe, (matrix_h, matrix_w))
 
         show.say(f"lowering {info.preset} to graph.onnx")
+        lowered = lowering.lower(detector)
         graph = export_graph(
-            lowering.lower(detector),
+            lowered,
             detector.geometry.input_size,
             work / "graph.onnx",
             metadata={"edgead.detector": detector.name},
         )
-        if write_search is not None:
-            write_search(detector, graph.path)
+        if write_search is not None and any(target.engine.endswith(SUFFIX) for target in wanted):
+            write_search(detector, lowered, graph.path)
 
         def score(runtime: Runtime, path: Path, target: Target) -> Side:
             with runtime.open(path, target, threads=threads) as opened:

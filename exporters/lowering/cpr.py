@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +31,6 @@ from edgead.errors import OutputError
 from edgead.exporters._head_files import query_path, write_head
 from edgead.exporters.lowering._fold import absorb, fold_backbone
 from edgead.exporters.onnx_exporter import trace
-
-_Lowered = TypeVar("_Lowered", bound="LoweredQuery")
 
 
 class LoweredHead(nn.Module):
@@ -121,11 +118,11 @@ class LoweredQuery(nn.Module):
 
         The weight (1, 1, h_0, w_0) is left out where there is no foreground.
         """
-        queries, references, weight = self.query(image)
+        queries, references, weight = self.parts(image)
         found = (*queries, references[None].to(torch.int32))
         return found if weight is None else (*found, weight)
 
-    def query(self, image: Tensor) -> tuple[list[Tensor], Tensor, Tensor | None]:
+    def parts(self, image: Tensor) -> tuple[list[Tensor], Tensor, Tensor | None]:
         """Descriptors per tap, the K most similar references (K,) int64, and the foreground or None."""
         taps = self.backbone(image.permute(0, 3, 1, 2).to(self.offset.dtype) - self.offset)
         references = self.retrieve(taps[0])
@@ -148,28 +145,32 @@ class LoweredQuery(nn.Module):
         return distances.topk(self.nearest, largest=False).indices
 
 
-class LoweredCpr(LoweredQuery):
+class LoweredCpr(nn.Module):
     """The complete network.
 
     Attributes:
+        query: all before the search.
         bank0, bank1: (N, D, h + 2δ, w + 2δ), as the detector stores them, δ the window's reach.
         size: (H, W) of the map.
     """
 
     def __init__(self, detector: Cpr) -> None:
-        super().__init__(detector)
+        super().__init__()
+        dtype = detector.centres.dtype
+        self.query = LoweredQuery(detector).to(dtype)
+        self.nearest = detector.config.nearest
         self.windows, self.size = detector.config.windows, detector.geometry.input_size
         for level, window in enumerate(self.windows):
             reach = window // 2
             bank = detector.get_buffer(f"bank{level}")
             continued = F.pad(bank.float(), (reach,) * 4, mode="replicate").to(bank.dtype)
             self.register_buffer(f"bank{level}", continued)
-            row = torch.full((bank.shape[3],), EPS, dtype=torch.float64)  # see eps
-            self.register_buffer(f"row_eps{level}", row)
+            # One value per element: see LoweredQuery.eps.
+            self.register_buffer(f"row_eps{level}", torch.full((bank.shape[3],), EPS, dtype=dtype))
 
-    def forward(self, image: Tensor) -> DetectorOutput:  # type: ignore[override]
+    def forward(self, image: Tensor) -> DetectorOutput:
         """Score (1, H, W, 3) uint8 RGB; the map is (1, 1, H, W)."""
-        queries, references, weight = self.query(image)
+        queries, references, weight = self.query.parts(image)
         fine, coarse = (self.search(level, query, references) for level, query in enumerate(queries))
         total = fine + F.interpolate(coarse, size=fine.shape[2:], mode="bilinear", align_corners=False)
         anomaly_map = F.interpolate(total, size=self.size, mode="bilinear", align_corners=False)
@@ -199,19 +200,21 @@ class LoweredCpr(LoweredQuery):
 def lower(detector: Cpr) -> LoweredCpr:
     """The same function as `detector` in evaluation mode, folded in float64, in the detector's own dtype.
 
+    The bank stays as it is stored.
+
     Raises:
         InternalError: the backbone does not fold (see `fold_backbone`).
     """
-    return _finished(LoweredCpr(detector), detector)
+    return LoweredCpr(detector).requires_grad_(False).eval()
 
 
-def lower_query(detector: Cpr) -> LoweredQuery:
-    """`lower` up to the search."""
-    return _finished(LoweredQuery(detector), detector)
-
-
-def write_search(detector: Cpr, graph: Path) -> None:
+def write_search(detector: Cpr, lowered: LoweredCpr, graph: Path) -> None:
     """Write what targets with a ``window_search`` head are made of, beside graph.onnx.
+
+    Args:
+        detector: whose bank is written.
+        lowered: what `lower` made of it.
+        graph: graph.onnx.
 
     Raises:
         OutputError: the files cannot be written.
@@ -219,10 +222,9 @@ def write_search(detector: Cpr, graph: Path) -> None:
     import onnx
 
     config = detector.config
-    query = lower_query(detector)
     names = ["query_0", "query_1", "references", *(["weight"] if config.foreground else [])]
     image = torch.zeros((1, *config.geometry.input_size, 3), dtype=torch.uint8)
-    model = trace(query, {"image": image}, names, {"edgead.detector": detector.name})
+    model = trace(lowered.query, {"image": image}, names, {"edgead.detector": detector.name})
     path = query_path(graph)
     try:
         onnx.save(model, path)
@@ -239,16 +241,6 @@ def write_search(detector: Cpr, graph: Path) -> None:
         weighted=config.foreground,
         bank_type=config.bank_type,
     )
-
-
-def _finished(lowered: _Lowered, detector: Cpr) -> _Lowered:
-    """In the detector's dtype, but for the bank, which stays as it is stored."""
-    dtype = detector.centres.dtype
-    banks = {name: buffer for name, buffer in lowered.named_buffers() if name.startswith("bank")}
-    lowered.to(dtype).requires_grad_(False).eval()
-    for name, buffer in banks.items():
-        setattr(lowered, name, buffer)
-    return lowered
 
 
 def _folded(part: nn.Module) -> nn.Conv2d:

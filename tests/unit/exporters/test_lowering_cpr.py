@@ -18,7 +18,7 @@ from edgead.backbones._weights import load_weights
 from edgead.detectors._cpr_networks import RetrievalHead
 from edgead.detectors.cpr import Cpr
 from edgead.exporters.lowering._fold import fold_backbone
-from edgead.exporters.lowering.cpr import LoweredCpr, LoweredHead, lower, lower_query
+from edgead.exporters.lowering.cpr import LoweredCpr, LoweredHead, lower
 from edgead.exporters.onnx_exporter import export_graph
 from edgead.imaging.frame import read_image
 from edgead.imaging.preprocess import Preprocess
@@ -167,7 +167,9 @@ def test_detector_and_graph_are_the_specification(
         with torch.no_grad():
             straight = detector(image).anomaly_map[0, 0].numpy()
             lowered = lower(detector)
-            found = lowered.retrieve(lowered.backbone(image.movedim(3, 1).double() - lowered.offset)[0])
+            found = lowered.query.retrieve(
+                lowered.query.backbone(image.movedim(3, 1).double() - lowered.query.offset)[0]
+            )
             graph = lowered(image).anomaly_map[0, 0].numpy()
         limit = 1e-9 * np.ptp(expected)
         assert found.tolist() == chosen
@@ -195,8 +197,8 @@ def test_the_graph_is_the_specification_on_real_images(
             image = pixels(sorted((bottle / "test" / kind).glob("*.png"))[:1])
             chosen, expected = plain(detector, image)
             with torch.no_grad():
-                fine = lowered.backbone(image.movedim(3, 1).float() - lowered.offset)[0]
-                assert lowered.retrieve(fine).tolist() == chosen
+                fine = lowered.query.backbone(image.movedim(3, 1).float() - lowered.query.offset)[0]
+                assert lowered.query.retrieve(fine).tolist() == chosen
             got = runtime.infer(image.numpy()).anomaly_map[0, 0]
             np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * np.ptp(expected))
 
@@ -253,7 +255,7 @@ def test_query_graph_gives_what_the_search_needs(make_cpr: Callable[..., Cpr]) -
     detector = make_cpr()
     image = images(20)
     with torch.no_grad():
-        *queries, references, weight = lower_query(detector)(image)
+        *queries, references, weight = lower(detector).query(image)
         taps = detector.features(image)
         chosen, _ = plain(detector, image)
         expected = [head(tap) for head, tap in zip(detector.heads, taps, strict=True)]
