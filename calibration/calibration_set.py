@@ -1,12 +1,19 @@
-"""The good images that may judge a MODEL: those that it was not trained on."""
+"""Which good images may judge a MODEL, those that it was not trained on, and which give INT8 ranges, any."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edgead.data.folder import ImageItem
 from edgead.errors import DatasetError, InternalError, LeakageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_THUMBNAIL = 16  # squares a side whose means tell images apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +68,31 @@ def held_out(items: Sequence[ImageItem], hashes: Sequence[str], *, trained: Coll
         )
     seen = sum(name in known for name in hashes)
     return HeldOut(tuple(kept.values()), tuple(kept), seen, len(items) - seen - len(kept))
+
+
+def spread(pixels: npt.NDArray[np.uint8], count: int, seed: int) -> tuple[int, ...]:
+    """Indices of `count` images that are as different as can be, or of all if there are fewer.
+
+    Farthest-point choice on the means of 16 × 16 squares: beginning with a seeded one, always the image that
+    is farthest from all that were chosen. Rare parts and lights come first, copies last.
+
+    Args:
+        pixels: (N, H, W, 3) uint8 RGB.
+        count: how many, at least 1.
+        seed: of the first one.
+    """
+    import cv2
+    import numpy as np
+
+    if len(pixels) <= count:
+        return tuple(range(len(pixels)))
+    size = (_THUMBNAIL, _THUMBNAIL)
+    small = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA).ravel() for image in pixels])
+    points = small.astype(np.float32)
+    chosen = [int(np.random.default_rng(seed).integers(len(pixels)))]
+    nearest = np.square(points - points[chosen[0]]).sum(1)
+    while len(chosen) < count:
+        nearest[chosen] = -1.0
+        chosen.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, np.square(points - points[chosen[-1]]).sum(1))
+    return tuple(sorted(chosen))

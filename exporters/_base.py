@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgead.errors import InternalError, UsageError
+from edgead.exporters._qdq import Encoding
 from edgead.types import Precision, Target
 
 
@@ -37,6 +38,8 @@ class Exporter(ABC):
 
     engine: ClassVar[str]
     precisions: ClassVar[tuple[Precision, ...]]
+    encoding: ClassVar[Encoding | None] = None
+    """How the graph that is compiled for int8 holds its Q/DQ pairs; None where there is no int8."""
 
     def folder(self, target: Target) -> str:
         """Name of the target's folder; targets that share their files share the folder."""
@@ -46,7 +49,8 @@ class Exporter(ABC):
         """Compile `graph` for `target`.
 
         Args:
-            graph: graph.onnx, its external data beside it.
+            graph: graph.onnx, its external data beside it; for int8 the graph with Q/DQ pairs in the
+                exporter's `encoding`, as `edgead.exporters._qdq` writes it.
             target: engine, explicit precision, device.
             out_dir: new files go to ``out_dir / folder(target)``, nothing is written elsewhere.
 
@@ -74,9 +78,3 @@ class Exporter(ABC):
     @abstractmethod
     def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
         """Make the files in `folder`, which may not exist yet."""
-
-
-def external_data(graph: Path) -> tuple[Path, ...]:
-    """The weights file beside a graph that is too large to hold them."""
-    data = graph.with_name(graph.name + ".data")
-    return (data,) if data.is_file() else ()

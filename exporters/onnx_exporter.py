@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import logging
 import warnings
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from edgead import __version__
-from edgead.errors import InternalError, OutputError, RuntimeMissingError
+from edgead.errors import InternalError, RuntimeMissingError
+from edgead.exporters._onnx_file import save
 from edgead.runtimes.ort_runtime import OnnxRuntime
 from edgead.types import Target
 
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 # converting versions.
 OPSET = 18
 
-# Larger weights, a bank of references say, lie beside the graph: protobuf ends at 2 GB, and readers copy.
-_EMBED_LIMIT_BYTES = 64 << 20
+# Where torch notes the modules that a node comes from.
+_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,7 @@ def export_graph(
     with torch.inference_mode():
         expected = graph(image)
     model = trace(graph, {"image": image}, ("anomaly_map", "image_score")[: len(expected)], metadata or {})
-    files = _save(model, path)
+    files = save(model, path)
     map_expected: npt.NDArray[np.float32] = expected[0].numpy()
     with OnnxRuntime().open(path, Target("onnxruntime", "fp32")) as runtime:
         diff = float(abs(runtime.infer(image.numpy()).anomaly_map - map_expected).max())
@@ -148,7 +150,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _clean(model: Any, metadata: Mapping[str, str]) -> Any:
-    """Drop the tracer's notes (they hold paths of this machine) and number the nodes; check what is left."""
+    """Drop the tracer's notes (they hold paths of this machine) and name the nodes; check what is left.
+
+    A node is called ``<path of its module>/<operator>_<number>``: what an INT8 recipe and a report name.
+    """
     import onnx
 
     graph = model.graph
@@ -157,12 +162,12 @@ def _clean(model: Any, metadata: Mapping[str, str]) -> Any:
     )
     if foreign or model.functions:
         raise InternalError(f"the graph holds operators that are not standard ONNX: {', '.join(foreign)}")
+    for index, node in enumerate(graph.node):
+        node.name = f"{_module_path(node)}{node.op_type}_{index}"
     for entry in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         del entry.metadata_props[:]
         entry.doc_string = ""
     del graph.value_info[:]
-    for index, node in enumerate(graph.node):
-        node.name = f"{node.op_type}_{index}"
     graph.name = "edgead"
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
@@ -171,14 +176,9 @@ def _clean(model: Any, metadata: Mapping[str, str]) -> Any:
     return model
 
 
-def _save(model: Any, path: Path) -> tuple[Path, ...]:
-    import onnx
-
-    large = model.ByteSize() > _EMBED_LIMIT_BYTES
-    data = path.with_name(path.name + ".data")
-    try:
-        onnx.save(model, path, save_as_external_data=large, location=data.name, size_threshold=1024)
-    except OSError as err:
-        raise OutputError(f"cannot write {path}: {err.strerror or err}") from err
-    onnx.checker.check_model(path, full_check=True)
-    return (path, data) if large else (path,)
+def _module_path(node: Any) -> str:
+    """``backbone.stem/`` from the note "['', 'module', 'module.backbone.stem', 'conv2d']", or nothing."""
+    note = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
+    modules = [str(name) for name in ast.literal_eval(note)][1:-1]
+    path = modules[-1].removeprefix("module").removeprefix(".") if modules else ""
+    return f"{path}/" if path else ""

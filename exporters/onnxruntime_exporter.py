@@ -1,19 +1,23 @@
-"""ONNX Runtime reads graph.onnx as it is: there is nothing to compile."""
+"""ONNX Runtime reads a graph as it is: there is nothing to compile."""
 
 from __future__ import annotations
 
 from importlib import metadata
 from pathlib import Path
+from typing import ClassVar
 
-from edgead.exporters._base import CompiledTarget, Exporter, external_data
-from edgead.types import Target
+from edgead.exporters._base import CompiledTarget, Exporter
+from edgead.exporters._onnx_file import external_data
+from edgead.exporters._qdq import ONNXRUNTIME, Encoding
+from edgead.types import Precision, Target
 
 
 class OnnxRuntimeExporter(Exporter):
-    """Names graph.onnx as the target's main file."""
+    """Names the graph itself, or its 8-bit form, as the target's main file."""
 
     engine = "onnxruntime"
-    precisions = ("fp32",)
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "int8")
+    encoding: ClassVar[Encoding | None] = ONNXRUNTIME
 
     def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
         """Nothing is written."""

@@ -16,6 +16,8 @@ class OnnxRuntimeWindowSearchExporter(OnnxRuntimeExporter):
     """As ONNX Runtime, of the query graph that the detector's lowering wrote beside graph.onnx."""
 
     engine = "onnxruntime+window_search"
+    precisions = ("fp32",)
+    encoding = None
 
     def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
         """Nothing is written."""

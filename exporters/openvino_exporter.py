@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from edgead.errors import EngineError, OutputError, RuntimeMissingError
 from edgead.exporters._base import CompiledTarget, Exporter
+from edgead.exporters._qdq import OPENVINO, Encoding
 from edgead.runtimes._graph import last_line
 from edgead.runtimes._openvino import MISSING, openvino
-from edgead.types import Target
+from edgead.types import Precision, Target
 
 
 class OpenVINOExporter(Exporter):
@@ -18,11 +20,12 @@ class OpenVINOExporter(Exporter):
     """
 
     engine = "openvino"
-    precisions = ("fp32", "bf16")
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "bf16", "int8")
+    encoding: ClassVar[Encoding | None] = OPENVINO
 
     def folder(self, target: Target) -> str:
-        """One folder for both precisions."""
-        return "openvino"
+        """One folder for fp32 and bf16."""
+        return target.slug if target.precision == "int8" else "openvino"
 
     def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
         """Convert and save; an IR of the same graph that is there already is written again, the same."""

@@ -15,6 +15,8 @@ class OpenVINOWindowSearchExporter(OpenVINOExporter):
     """As OpenVINO, of the query graph that the detector's lowering wrote beside graph.onnx."""
 
     engine = "openvino+window_search"
+    precisions = ("fp32", "bf16")
+    encoding = None
 
     def folder(self, target: Target) -> str:
         """One folder for both precisions."""

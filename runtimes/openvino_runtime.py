@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+# Of int8, what is not quantised runs in fp32.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 class OpenVINORuntime(Runtime):
@@ -26,7 +27,7 @@ class OpenVINORuntime(Runtime):
     """
 
     engine = "openvino"
-    precisions = ("fp32", "bf16")
+    precisions = ("fp32", "bf16", "int8")
 
     def __init__(self) -> None:
         super().__init__()

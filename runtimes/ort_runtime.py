@@ -1,4 +1,4 @@
-"""ONNX Runtime: runs graph.onnx as it is, in fp32, on the CPU."""
+"""ONNX Runtime: runs graph.onnx, or its 8-bit form, as it is on the CPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OnnxRuntime(Runtime):
     """CPU provider, sequential, outputs bound once to arrays of ours; the image is read in place."""
 
     engine = "onnxruntime"
-    precisions = ("fp32",)
+    precisions = ("fp32", "int8")
 
     def __init__(self) -> None:
         super().__init__()

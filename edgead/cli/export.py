@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 INTERRUPTED = "no bundle was written"
 
 
+class Ranges(str, Enum):
+    """How INT8 ranges are made of observed values."""
+
+    MSE = "mse"
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+
+
 class BundleForm(str, Enum):
     """How the bundle lies on disk."""
 
@@ -34,8 +42,9 @@ def command(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="<engine>:<precision>, repeatable. Default: openvino:fp32, openvino:bf16, onnxruntime:fp32 "
-            "as far as they run here, bf16 only if it passes its gate.",
+            help="<engine>:<precision>, repeatable: fp32; bf16 and int8 of openvino, int8 of onnxruntime. "
+            "Default: openvino:fp32, openvino:bf16, onnxruntime:fp32 as far as they run here, bf16 only if "
+            "it passes its gate.",
         ),
     ] = None,
     fpr: Annotated[
@@ -60,13 +69,21 @@ def command(
     bit_depth: Annotated[
         int | None, typer.Option(metavar="BITS", help="Bits that 16-bit files really use: 10, 12 or 16.")
     ] = None,
+    ranges: Annotated[
+        Ranges,
+        typer.Option(
+            "--int8-ranges",
+            help="Of int8 targets: least squared error, all values of the good images, or all but 0.01 % "
+            "a side.",
+        ),
+    ] = Ranges.MSE,
     threads: Annotated[int, typer.Option(min=0, help="Compute threads; 0 = the engine's choice.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compile a MODEL for engines, with thresholds from held-out good images, into a bundle.
 
-    Example: edgead export bottle.model --calib bottle/ --target openvino:bf16 -o bottle.edgead
+    Example: edgead export bottle.model --calib bottle/ --target openvino:int8 -o bottle.edgead
     """
     from edgead.cli._errors import skipped
     from edgead.cli._output import emit
@@ -84,6 +101,7 @@ def command(
         overwrite=overwrite,
         form=form.value,
         bit_depth=bit_depth,
+        ranges=ranges.value,
         threads=threads,
         progress=RichProgress(quiet=quiet),
     )
@@ -101,6 +119,7 @@ def _data(report: ExportReport) -> dict[str, Any]:
         "targets": {
             name: {
                 **target.parity.to_json(),
+                "image_auroc": {"before": target.auroc_before, "after": target.auroc},
                 "failures": target.failures,
                 "thresholds": target.thresholds,
                 "size_bytes": target.size_bytes,

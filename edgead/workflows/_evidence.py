@@ -14,18 +14,20 @@ from edgead.calibration.threshold import DEFAULT_FALSE_POSITIVE_RATE, check_rate
 from edgead.data.folder import ImageItem, good_images, hash_items, labelled_images
 from edgead.data.split import check_disjoint
 from edgead.errors import UsageError
+from edgead.metrics.auroc import auroc
 from edgead.progress import Progress
 from edgead.types import Geometry, Thresholds
 from edgead.workflows._images import Skipped, hash_readable, load_pixels
 from edgead.workflows._sides import Side
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     import numpy as np
     import numpy.typing as npt
 
 _GOLDEN = 2  # good images, and as many with a synthetic defect
+_DEFECTS, _FIRST_DEFECT = 32, 1000  # held-out good images that are judged with a defect, too; its seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ class ThresholdChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Images that every side of an export scores, in this order: good, labelled, golden.
+    """Images that every side of an export scores, in this order: good, labelled, golden, defects.
 
     Attributes:
         good: held-out good images.
@@ -67,6 +69,8 @@ class Evidence:
         labelled: validation images, often none.
         labelled_hashes: content hash of each.
         golden: kind of each golden image.
+        defects: good images with a synthetic defect, which tell whether a reduced precision still tells them
+            from good ones; 0 where none is wanted.
         pixels: (N, H, W, 3) uint8 RGB, all of them.
         skipped: images that could not be read.
     """
@@ -77,6 +81,7 @@ class Evidence:
     labelled: tuple[ImageItem, ...]
     labelled_hashes: tuple[str, ...]
     golden: tuple[GoldenKind, ...]
+    defects: int
     pixels: npt.NDArray[np.uint8]
     skipped: tuple[Skipped, ...]
 
@@ -84,6 +89,25 @@ class Evidence:
     def golden_start(self) -> int:
         """Index of the first golden image in `pixels`."""
         return len(self.good) + len(self.labelled)
+
+    @property
+    def judged(self) -> int:
+        """How many of `pixels` come before the defects."""
+        return len(self.pixels) - self.defects
+
+    @property
+    def image_aurocs(self) -> tuple[Callable[[Side], float | None], Callable[[Side], float | None]]:
+        """Image AUROC of a side on the labelled images, and of good images against defects; None without."""
+
+        def labelled(side: Side) -> float | None:
+            part = slice(len(self.good), self.golden_start)
+            return auroc(side.scores[part], [item.label for item in self.labelled])
+
+        def defects(side: Side) -> float | None:
+            good, anomalous = side.scores[: len(self.good)], side.scores[self.judged :]
+            return auroc([*good, *anomalous], [0] * len(good) + [1] * len(anomalous))
+
+        return labelled, defects
 
     def thresholds(self, side: Side, choice: ThresholdChoice) -> Thresholds:
         """Limits of one side from its own scores of these images."""
@@ -107,6 +131,7 @@ def gather(
     choice: ThresholdChoice,
     geometry: Geometry,
     *,
+    defects: bool = False,
     bit_depth: int | None,
     progress: Progress,
 ) -> Evidence:
@@ -143,10 +168,14 @@ def gather(
         parts.append(read.pixels)
         skipped += read.skipped
     chosen = [good.pixels[index] for index in choose(good_hashes, count=_GOLDEN)]
-    defects = [synthetic_defect(image, seed) for seed, image in enumerate(chosen)]
-    parts.append(np.stack([*chosen, *defects]).astype(np.uint8))
+    painted = [synthetic_defect(image, seed) for seed, image in enumerate(chosen)]
     kinds: list[GoldenKind] = ["good" for _ in chosen]
-    kinds += ["synthetic_defect" for _ in defects]
+    kinds += ["synthetic_defect" for _ in painted]
+    anomalous = choose(good_hashes, count=_DEFECTS) if defects else ()
+    painted += [
+        synthetic_defect(good.pixels[index], seed) for seed, index in enumerate(anomalous, _FIRST_DEFECT)
+    ]
+    parts.append(np.stack([*chosen, *painted]).astype(np.uint8))
     return Evidence(
         good=good.items,
         good_hashes=good_hashes,
@@ -154,6 +183,7 @@ def gather(
         labelled=labelled,
         labelled_hashes=labelled_hashes,
         golden=tuple(kinds),
+        defects=len(anomalous),
         pixels=np.concatenate(parts),
         skipped=skipped,
     )

@@ -23,16 +23,19 @@ class Gate:
         flips: share of images whose decision may differ; where it is above 0, one image always may.
         score_shift: largest shift of a raw score, as a share of the reference's score range; None = no limit.
         auroc_drop: largest loss of image AUROC, in absolute terms (0.003 = 0.3 points).
+        au_pro_drop: the same of AU-PRO.
     """
 
     flips: float
     score_shift: float | None
     auroc_drop: float
+    au_pro_drop: float = 0.005
 
 
+_COLLAPSE = 0.05
 _REDUCED = Gate(flips=0.005, score_shift=None, auroc_drop=0.003)
 GATES: dict[Precision, Gate] = {
-    "fp32": Gate(flips=0.0, score_shift=1e-4, auroc_drop=1e-4),
+    "fp32": Gate(flips=0.0, score_shift=1e-4, auroc_drop=1e-4, au_pro_drop=1e-4),
     "bf16": _REDUCED,
     "fp16": _REDUCED,
     "int8": _REDUCED,
@@ -66,7 +69,10 @@ def parity_failures(parity: Parity, precision: Precision) -> Iterator[str]:
 
 
 def auroc_failures(
-    reference: float | None, target: float | None, precision: Precision, min_auroc: float | None
+    reference: float | None,
+    target: float | None,
+    precision: Precision,
+    min_auroc: float | None,
 ) -> Iterator[str]:
     """Whether the image AUROC fell too far, or below the absolute bar `min_auroc`."""
     drop = GATES[precision].auroc_drop
@@ -75,3 +81,26 @@ def auroc_failures(
     if min_auroc is not None and (target is None or target < min_auroc):
         shown = "unknown (no labels)" if target is None else f"{target:.4f}"
         yield f"image AUROC is {shown}, at least {min_auroc:g} was asked for"
+
+
+def au_pro_failures(reference: float | None, target: float | None, precision: Precision) -> Iterator[str]:
+    """Whether the AU-PRO fell too far."""
+    drop = GATES[precision].au_pro_drop
+    if reference is not None and target is not None and reference - target > drop:
+        yield f"AU-PRO fell from {reference:.4f} to {target:.4f}, a loss of {drop:g} is allowed"
+
+
+def collapse_failures(reference: float | None, target: float | None, images: int) -> Iterator[str]:
+    """Whether an engine lost sight of synthetic defects: no measure of real ones, but a collapse shows.
+
+    Args:
+        reference: image AUROC of `images` good images or more against `images` defects, of the reference.
+        target: the same of the target.
+        images: of so few, one that changes its place counts much.
+    """
+    drop = max(_COLLAPSE, 1 / max(images, 1))
+    if reference is not None and target is not None and reference - target > drop:
+        yield (
+            f"image AUROC of synthetic defects fell from {reference:.4f} to {target:.4f}, a loss of "
+            f"{drop:.2g} is allowed"
+        )

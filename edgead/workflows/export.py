@@ -18,9 +18,11 @@ from edgead.bundle.manifest import (
     utc_now,
 )
 from edgead.bundle.writer import BundleWriter, Form
+from edgead.calibration.int8 import CalibrationTable, RangeRule
 from edgead.discovery import load as load_plugin
 from edgead.errors import EngineError, GateFailed, RuntimeMissingError, UsageError
 from edgead.exporters._base import CompiledTarget
+from edgead.exporters._qdq import Encoding, Int8Recipe, encode
 from edgead.exporters._registry import exporter_for
 from edgead.imaging.map_operator import Banded, build
 from edgead.imaging.postprocess import Postprocess
@@ -32,8 +34,10 @@ from edgead.runtimes._registry import engines, runtime_for
 from edgead.types import Target, Thresholds
 from edgead.workflows import _export_bundle as parts
 from edgead.workflows._evidence import Evidence, ThresholdChoice, gather
-from edgead.workflows._gates import decisions, parity_failures
+from edgead.workflows._gates import auroc_failures, collapse_failures, decisions, parity_failures
 from edgead.workflows._images import Skipped
+from edgead.workflows._int8 import REPORT as CALIBRATION
+from edgead.workflows._int8 import calibrate
 from edgead.workflows._sides import Side, score_side
 
 DEFAULT_TARGETS = ("openvino:fp32", "openvino:bf16", "onnxruntime:fp32")
@@ -48,12 +52,17 @@ class TargetReport:
 
     Attributes:
         parity: its distance from the MODEL on the held-out, labelled and golden images.
+        auroc_before: image AUROC of the MODEL, on the labelled images, or without them of good images against
+            the same with a synthetic defect; None where no reduced precision asks for it.
+        auroc: the same of the target.
         failures: what is over the gate's limits; empty unless `accept` let it through.
         thresholds: its own.
         size_bytes: of the files that it reads.
     """
 
     parity: Parity
+    auroc_before: float | None
+    auroc: float | None
     failures: tuple[str, ...]
     thresholds: Thresholds
     size_bytes: int
@@ -93,6 +102,7 @@ def export(
     overwrite: bool = False,
     form: Form = "directory",
     bit_depth: int | None = None,
+    ranges: RangeRule = "mse",
     threads: int = 0,
     progress: Progress | None = None,
 ) -> ExportReport:
@@ -102,7 +112,8 @@ def export(
         model: what `train` or `import` made.
         output: the bundle, usually NAME.edgead.
         calib: folder of good images (or an MVTec root, whose train/good is used). Those that the MODEL was
-            trained on are left aside; map statistics, thresholds and the gate see the others.
+            trained on are left aside; map statistics, thresholds and the gate see the others. INT8 ranges
+            may come from all of them.
         targets: ``<engine>:<precision>[:device]``, in the order of preference. None = `DEFAULT_TARGETS`, for
             a detector with a search `SEARCH_TARGETS` before them, as far as they can run here; of these, a
             reduced precision that misses its gate is left out.
@@ -111,6 +122,7 @@ def export(
         overwrite: replace a bundle that stands at `output`.
         form: a directory, or one uncompressed zip.
         bit_depth: of 16-bit files (10, 12 or 16).
+        ranges: of int8 targets, see `CalibrationTable`.
         threads: compute threads of the engines, 0 = their own choice.
         progress: where to report; None = nowhere.
 
@@ -142,7 +154,13 @@ def export(
         writer = scope.enter_context(BundleWriter(output, overwrite=overwrite, form=form))
         work = Path(scope.enter_context(tempfile.TemporaryDirectory(prefix="edgead-export-")))
         evidence = gather(
-            calib, info.train_hashes or (), choice, detector.geometry, bit_depth=bit_depth, progress=show
+            calib,
+            info.train_hashes or (),
+            choice,
+            detector.geometry,
+            defects=any(target.precision != "fp32" for target in wanted),
+            bit_depth=bit_depth,
+            progress=show,
         )
         matrix_h, matrix_w = (Banded.from_dense(matrix) for matrix in build(detector.post_recipe))
         postprocess = Postprocess(detector.post_recipe, (matrix_h, matrix_w))
@@ -167,14 +185,33 @@ def export(
 
         reference = score(TorchReference(detector), model, Target("torch", "fp32"))
         sides = {_GRAPH_TARGET: score(runtime_for("onnxruntime"), graph.path, _GRAPH_TARGET)}
+        limits = evidence.thresholds(reference, choice)
+        graphs: dict[Encoding | None, Path] = {None: graph.path}
+        calibrated: CalibrationTable | None = None
+        if encodings := {exporter_for(t.engine).encoding for t in wanted if t.precision == "int8"}:
+            calibrated = calibrate(
+                graph.path,
+                calib,
+                detector.geometry,
+                postprocess=postprocess,
+                limit=limits.image,
+                rule=ranges,
+                bit_depth=bit_depth,
+                progress=show,
+            )
+            writer.add_file(CALIBRATION, calibrated.to_json())
+            recipe = getattr(lowering, "INT8", Int8Recipe())
+            for encoding in filter(None, encodings):
+                graphs[encoding] = encode(graph.path, calibrated.ranges, recipe, encoding)
         compiled: dict[Target, CompiledTarget] = {}
         for target in wanted:
             show.say(f"compiling {target}")
-            compiled[target] = exporter_for(target.engine).compile(graph.path, target, work / "targets")
+            exporter = exporter_for(target.engine)
+            source = graphs[exporter.encoding if target.precision == "int8" else None]
+            compiled[target] = exporter.compile(source, target, work / "targets")
             if target not in sides:
                 sides[target] = score(runtime_for(target.engine), compiled[target].main_file, target)
 
-        limits = evidence.thresholds(reference, choice)
         reports = {
             str(target): _report(made, reference, limits, sides[target], evidence, choice)
             for target, made in compiled.items()
@@ -203,6 +240,7 @@ def export(
             golden=parts.add_golden(writer, evidence, {target: sides[target] for target in compiled}),
             reports=(
                 parts.add_report(writer, {name: (r.parity, r.failures) for name, r in reports.items()}),
+                *([CALIBRATION] if calibrated else []),
             ),
             provenance=Provenance(
                 created=utc_now(),
@@ -210,7 +248,14 @@ def export(
                 seeds={"train": info.provenance["seed"]} if "seed" in info.provenance else {},
                 tools=parts.tools(),
                 train=info.train_hashes or (),
-                calibration=tuple(info.provenance.get("calibration_hashes") or ()),
+                calibration=tuple(
+                    dict.fromkeys(
+                        (
+                            *(info.provenance.get("calibration_hashes") or ()),
+                            *(calibrated.images if calibrated else ()),
+                        )
+                    )
+                ),
                 held_out=evidence.good_hashes,
                 validation=evidence.labelled_hashes,
                 graph_parity=fidelity,
@@ -279,15 +324,21 @@ def _report(
     choice: ThresholdChoice,
 ) -> TargetReport:
     limits = evidence.thresholds(side, choice)
-    parity = compare_scores(
-        reference.scores,
-        side.scores,
-        decisions(reference.scores, reference_limits),
-        decisions(side.scores, limits),
+    before, after = (one.scores[: evidence.judged] for one in (reference, side))
+    parity = compare_scores(before, after, decisions(before, reference_limits), decisions(after, limits))
+    precision = compiled.target.precision
+    labelled, seen = ((judge(reference), judge(side)) for judge in evidence.image_aurocs)
+    failures = (
+        *parity_failures(parity, precision),
+        *auroc_failures(*labelled, precision, None),
+        *collapse_failures(*seen, evidence.defects),
     )
+    shown = labelled if evidence.labelled else seen
     return TargetReport(
         parity,
-        tuple(parity_failures(parity, compiled.target.precision)),
+        shown[0],
+        shown[1],
+        failures,
         limits,
         sum(path.stat().st_size for path in compiled.files),
     )

@@ -25,7 +25,7 @@ from edgead.runtimes._pipeline import EngineScorer
 from edgead.runtimes._registry import runtime_for
 from edgead.runtimes.session import Session
 from edgead.types import Target, Thresholds
-from edgead.workflows._gates import auroc_failures, decisions, parity_failures
+from edgead.workflows._gates import au_pro_failures, auroc_failures, decisions, parity_failures
 from edgead.workflows._images import LoadedImages, Skipped, hash_readable, load_pixels
 from edgead.workflows._sides import Side, score_side
 
@@ -231,6 +231,7 @@ def _judge(
     failures = (
         *parity_failures(parity, target.precision),
         *auroc_failures(before.image_auroc, accuracy.image_auroc, target.precision, min_auroc),
+        *au_pro_failures(before.au_pro, accuracy.au_pro, target.precision),
     )
     flipped = tuple(truth.items[index].path for index in parity.flipped)
     return TargetVerdict(session.runtime, accuracy, parity, flipped, failures)

@@ -29,8 +29,14 @@ from edgead.detectors._cpr_networks import EPS, ConvBnRelu, Inception, Retrieval
 from edgead.detectors.cpr import INT8_SCALE, Cpr
 from edgead.errors import OutputError
 from edgead.exporters._head_files import query_path, write_head
+from edgead.exporters._qdq import Int8Recipe
 from edgead.exporters.lowering._fold import absorb, fold_backbone
 from edgead.exporters.onnx_exporter import trace
+
+# A ranking and a weight, which few values would blur; depthwise convolutions as in `simplenet`.
+INT8 = Int8Recipe(
+    keep_float=("query.vocabulary/*", "query.object_map/*"), keep_float_between=("*_depthwise_conv/*",)
+)
 
 
 class LoweredHead(nn.Module):

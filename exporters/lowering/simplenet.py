@@ -21,8 +21,13 @@ from torch import Tensor, nn
 
 from edgead.detectors._base import DetectorOutput
 from edgead.detectors.simplenet import SimpleNet
+from edgead.exporters._qdq import Int8Recipe
 from edgead.exporters.lowering._fold import fold_backbone, norm_affine
 from edgead.exporters.lowering._patch_affine import forms, pool_matrix
+
+# The channels that a depthwise convolution reads differ too much in size for one scale: on EfficientNet-Lite0
+# the map moved by 0.38 of its deviation with them in 8 bits, by 0.16 without.
+INT8 = Int8Recipe(keep_float_between=("*_depthwise_conv/*",))
 
 
 class LoweredSimpleNet(nn.Module):

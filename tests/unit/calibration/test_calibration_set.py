@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgead.calibration.calibration_set import held_out
+from edgead.calibration.calibration_set import held_out, spread
 from edgead.calibration.golden_images import choose
 from edgead.data.folder import ImageItem, good_images, hash_items
 from edgead.data.split import reserve
@@ -63,3 +63,17 @@ def test_the_training_folder_of_bottle_gives_its_reserved_share(bottle: Path) ->
     assert result.items == tuple(items[index] for index in reserved)
     assert len(result.items) == round(0.2 * len(set(hashes)))
     assert np.intersect1d(result.hashes, [hashes[index] for index in trained]).size == 0
+
+
+def test_spread_takes_what_differs_and_leaves_copies() -> None:
+    rng = np.random.default_rng(0)
+    kinds = [np.full((32, 40, 3), value, np.uint8) for value in (20, 90, 160, 230)]
+    pixels = np.stack([kinds[min(index // 8, 3)] for index in range(32)])
+    pixels = np.clip(pixels + rng.integers(-3, 4, pixels.shape), 0, 255).astype(np.uint8)
+    for seed in range(5):
+        chosen = spread(pixels, 4, seed)
+        assert sorted(min(index // 8, 3) for index in chosen) == [0, 1, 2, 3]
+        assert spread(pixels, 4, seed) == chosen
+    assert spread(pixels, 32, 0) == spread(pixels, 99, 0) == tuple(range(32))
+    same = np.zeros((5, 20, 20, 3), np.uint8)
+    assert len(set(spread(same, 3, 0))) == 3

@@ -14,7 +14,7 @@ from edgead.detectors._base import DetectorOutput
 from edgead.detectors.model_file import ModelInfo
 from edgead.detectors.simplenet import SimpleNet
 from edgead.errors import EngineError, InternalError, OutputError, UsageError
-from edgead.exporters import onnx_exporter
+from edgead.exporters import _onnx_file
 from edgead.exporters._registry import exporter_for
 from edgead.exporters.lowering import lower
 from edgead.exporters.onnx_exporter import OPSET, export_graph
@@ -118,7 +118,7 @@ def test_large_weights_lie_beside_the_graph(
     image: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(onnx_exporter, "_EMBED_LIMIT_BYTES", 10_000)
+    monkeypatch.setattr(_onnx_file, "EMBED_LIMIT_BYTES", 10_000)
     detector = make_simplenet(taps=("stage1",), size=SIZE)
     exported = export_graph(lower(detector), SIZE, tmp_path / "graph.onnx")
     assert exported.files == (tmp_path / "graph.onnx", tmp_path / "graph.onnx.data")

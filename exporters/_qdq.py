@@ -1,0 +1,330 @@
+"""8-bit encodings of a float graph: Q/DQ pairs where an engine computes in 8 bits, from one table of ranges.
+
+What is quantised: convolutions and matrix products with constant weights, but those that the detector's
+recipe keeps in float. Their input is quantised per tensor, their weights per output channel, symmetric, to
+127 steps each way; sums between them read the same 8-bit values. The rest of the graph stays as it is: norms,
+distances, pools (OpenVINO 2026.4 gets the border of a padded AveragePool wrong inside a quantised part),
+map arithmetic.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgead.calibration.int8 import Range
+from edgead.errors import InternalError
+from edgead.exporters._onnx_file import save
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+# Position of the constant weights is 1 in each; the value is the axis of the output channels.
+_PRODUCTS = {"Conv": 0, "MatMul": 1, "Gemm": 0}
+_ACTIVATIONS = {"Relu", "Clip"}
+_PAIR = {"QuantizeLinear", "DequantizeLinear"}
+_STEPS = 127
+_BIAS_STEPS = 2.0**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Recipe:
+    """What of a detector's graph stays in float.
+
+    Attributes:
+        keep_float: patterns (``*`` for anything) of node names, ``<path of the module>/<operator>_<number>``.
+        keep_float_between: the same, of layers between 8-bit ones; only for engines that can mix.
+    """
+
+    keep_float: tuple[str, ...] = ()
+    keep_float_between: tuple[str, ...] = ()
+
+    def keeps(self, name: str, *, mixed: bool) -> bool:
+        """Whether the node `name` stays in float in an engine that is, or is not, `mixed`."""
+        patterns = (*self.keep_float, *(self.keep_float_between if mixed else ()))
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """How an engine wants its 8 bits.
+
+    Attributes:
+        name: part of the file name, ``graph.qdq-<name>.onnx``.
+        symmetric: activations signed with zero in the middle; else unsigned with any zero.
+        outputs: whether results of products are quantised, too, with a bias of 32-bit integers: ONNX Runtime
+            fuses nothing else, OpenVINO and TensorRT are better off without. Such an engine is not mixed:
+            ONNX Runtime 1.32 quantises a float convolution between Q/DQ pairs by itself, its weights as a
+            whole, which spoils a depthwise one.
+    """
+
+    name: str
+    symmetric: bool = False
+    outputs: bool = False
+
+
+OPENVINO = Encoding(name="openvino")
+ONNXRUNTIME = Encoding(name="onnxruntime", outputs=True)
+TENSORRT = Encoding(name="tensorrt", symmetric=True)
+
+
+def products(graph: Any, recipe: Int8Recipe, encoding: Encoding) -> list[Any]:
+    """Nodes of an ONNX graph that are quantised: products with constant weights that stay out of the recipe.
+
+    What gives an output stays in float: 256 values are too few for a map.
+    """
+    constants = {entry.name: len(entry.dims) for entry in graph.initializer}
+    outputs = {entry.name for entry in graph.output}
+    return [
+        node
+        for node in graph.node
+        if node.op_type in _PRODUCTS
+        and node.input[1] in constants
+        and node.input[0] not in constants
+        and outputs.isdisjoint(node.output)
+        and not recipe.keeps(node.name, mixed=not encoding.outputs)
+        and _plain(node, constants[node.input[1]])
+    ]
+
+
+def observed(graph: Any) -> tuple[str, ...]:
+    """Tensors that a table needs: inputs and results of every product that might be quantised, and sums."""
+    names: dict[str, None] = {}
+    for node in products(graph, Int8Recipe(), OPENVINO):
+        names[node.input[0]] = None
+        names[_result(graph, node)] = None
+    for node in graph.node:
+        if node.op_type == "Add":
+            names[node.output[0]] = None
+    return tuple(names)
+
+
+def pixel_tensors(graph: Any) -> dict[str, Range]:
+    """Tensors that are the image in another order or type: integers 0 … 255, which 8 bits hold exactly."""
+    same = {graph.input[0].name}
+    for node in graph.node:
+        if node.op_type in {"Transpose", "Cast"} and node.input[0] in same:
+            same.add(node.output[0])
+    return {name: Range(0.0, 255.0) for name in same}
+
+
+def encode(graph: Path, ranges: Mapping[str, Range], recipe: Int8Recipe, encoding: Encoding) -> Path:
+    """Write the graph with Q/DQ pairs beside `graph`, as ``<stem>.qdq-<encoding>.onnx``.
+
+    Args:
+        graph: float graph, its external data beside it.
+        ranges: of a calibration table.
+        recipe: the detector's.
+        encoding: the engine's.
+
+    Raises:
+        InternalError: the table lacks a tensor, or nothing is left to quantise.
+        OutputError: the file cannot be written.
+    """
+    import onnx
+
+    model = onnx.load(graph)
+    chosen = products(model.graph, recipe, encoding)
+    if not chosen:
+        raise InternalError(f"{graph.name}: no product with constant weights is left to quantise")
+    _Writer(model.graph, ranges, encoding).quantise(chosen)
+    path = graph.with_name(f"{graph.stem}.qdq-{encoding.name}.onnx")
+    save(model, path)
+    return path
+
+
+class _Writer:
+    """Changes one graph in place.
+
+    Attributes:
+        pairs: tensor to what its DequantizeLinear gives.
+        scales: of those tensors, as stored.
+    """
+
+    def __init__(self, graph: Any, ranges: Mapping[str, Range], encoding: Encoding) -> None:
+        self.graph, self.ranges, self.encoding = graph, ranges, encoding
+        self.constants = {entry.name: entry for entry in graph.initializer}
+        self.pairs: dict[str, str] = {}
+        self.scales: dict[str, float] = {}
+
+    def quantise(self, chosen: Sequence[Any]) -> None:
+        for node in chosen:
+            self._pair(node.input[0])
+        if self.encoding.outputs:
+            for node in chosen:
+                self._pair(_result(self.graph, node))
+        names = {node.name for node in chosen}
+        sums = list(self._sums())
+        # Between two pairs an engine that is not mixed would quantise them in its own way.
+        apart = {
+            node.name
+            for node in self.graph.node
+            if node.op_type in _PRODUCTS
+            and node.name not in names
+            and _result(self.graph, node) in self.pairs
+        }
+        for node in chosen:
+            self._weights(node)
+        for node in self.graph.node:
+            if node.name in names:
+                node.input[0] = self.pairs[node.input[0]]
+            elif node.name in sums or (
+                self.encoding.outputs and node.op_type not in _PAIR and node.name not in apart
+            ):
+                for place, name in enumerate(node.input):
+                    node.input[place] = self.pairs.get(name, name)
+        self._drop_unused()
+        self._sort()
+
+    def _sums(self) -> Iterator[str]:
+        """Names of sums that read 8-bit values; where both terms are, an engine may add in 8 bits."""
+        for node in self.graph.node:
+            if node.op_type == "Add" and any(name in self.pairs for name in node.input):
+                if self.encoding.outputs and all(name in self.pairs for name in node.input):
+                    self._pair(node.output[0])
+                yield node.name
+
+    def _pair(self, tensor: str) -> None:
+        import numpy as np
+
+        if tensor in self.pairs:
+            return
+        if tensor not in self.ranges:
+            raise InternalError(f"the calibration table has no range for {tensor!r}")
+        scale, zero = parameters(self.ranges[tensor], symmetric=self.encoding.symmetric)
+        kind = np.int8 if self.encoding.symmetric else np.uint8
+        scale_name = self._constant(f"{tensor}.scale", np.asarray(scale, np.float32))
+        zero_name = self._constant(f"{tensor}.zero", np.asarray(zero, kind))
+        self.scales[tensor] = float(np.float32(scale))
+        stored = f"{tensor}.stored"
+        self._node("QuantizeLinear", [tensor, scale_name, zero_name], stored)
+        self.pairs[tensor] = f"{tensor}.quantised"
+        self._node("DequantizeLinear", [stored, scale_name, zero_name], self.pairs[tensor])
+
+    def _weights(self, node: Any) -> None:
+        import numpy as np
+        from onnx import numpy_helper
+
+        axis = _PRODUCTS[node.op_type]
+        name = node.input[1]
+        values = numpy_helper.to_array(self.constants[name]).astype(np.float64)
+        bias, least = None, 0.0
+        if self.encoding.outputs and len(node.input) > 2 and node.input[2] in self.constants:
+            bias = numpy_helper.to_array(self.constants[node.input[2]]).astype(np.float64)
+            # The bias counts in steps of input times weights, and shall fit 32 bits.
+            least = np.abs(bias) / (self.scales[node.input[0]] * _BIAS_STEPS)
+        stored, scale = weights(values, axis, least)
+        own = f"{name}.of.{node.name}"
+        names = [
+            self._constant(f"{own}.stored", stored),
+            self._constant(f"{own}.scale", scale),
+            self._constant(f"{own}.zero", np.zeros(len(scale), np.int8)),
+        ]
+        node.input[1] = f"{own}.quantised"
+        self._node("DequantizeLinear", names, node.input[1], axis=axis)
+        if bias is not None:
+            self._bias(node, bias, scale)
+
+    def _bias(self, node: Any, values: npt.NDArray[np.float64], scale: npt.NDArray[np.float32]) -> None:
+        import numpy as np
+
+        step = (scale.astype(np.float64) * self.scales[node.input[0]]).astype(np.float32)
+        stored = np.rint(values / step).astype(np.int32)
+        own = f"{node.input[2]}.of.{node.name}"
+        names = [
+            self._constant(f"{own}.stored", stored),
+            self._constant(f"{own}.scale", step),
+            self._constant(f"{own}.zero", np.zeros(len(step), np.int32)),
+        ]
+        node.input[2] = f"{own}.quantised"
+        self._node("DequantizeLinear", names, node.input[2], axis=0)
+
+    def _constant(self, name: str, values: npt.NDArray[Any]) -> str:
+        from onnx import numpy_helper
+
+        self.graph.initializer.append(numpy_helper.from_array(values, name))
+        return name
+
+    def _node(self, kind: str, inputs: list[str], output: str, **attributes: int) -> None:
+        from onnx import helper
+
+        self.graph.node.append(
+            helper.make_node(kind, inputs, [output], name=f"{output}/{kind}", **attributes)
+        )
+
+    def _drop_unused(self) -> None:
+        read = {name for node in self.graph.node for name in node.input}
+        kept = [entry for entry in self.graph.initializer if entry.name in read]
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(kept)
+
+    def _sort(self) -> None:
+        """Nodes in an order in which everything is computed before it is read."""
+        known = {entry.name for entry in (*self.graph.input, *self.graph.initializer)} | {""}
+        makers = {name: node for node in self.graph.node for name in node.output}
+        ordered: list[Any] = []
+        for last in list(self.graph.node):
+            waiting = [last]
+            while waiting:
+                node = waiting[-1]
+                missing = [makers[name] for name in node.input if name not in known]
+                if missing:
+                    waiting.extend(missing)
+                    continue
+                waiting.pop()
+                if not known.issuperset(node.output):
+                    known.update(node.output)
+                    ordered.append(node)
+        copies = [type(node).FromString(node.SerializeToString()) for node in ordered]
+        del self.graph.node[:]
+        self.graph.node.extend(copies)
+
+
+def parameters(found: Range, *, symmetric: bool) -> tuple[float, int]:
+    """(scale, zero point) of 8-bit values that reach over `found`, and 0, which is one of them exactly."""
+    import numpy as np
+
+    low, high = min(found.low, 0.0), max(found.high, 0.0)
+    if symmetric:
+        return (max(-low, high) / _STEPS or 1.0), 0
+    scale = (high - low) / 255 or 1.0
+    return scale, int(np.clip(np.rint(-low / scale), 0, 255))
+
+
+def weights(
+    values: npt.NDArray[np.float64], axis: int, least: npt.ArrayLike = 0.0
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """8-bit weights and their scale, `least` or more, per output channel, which lie along `axis`."""
+    import numpy as np
+
+    others = tuple(index for index in range(values.ndim) if index != axis)
+    largest = np.abs(values).max(axis=others)
+    scale = np.maximum(np.where(largest > 0, largest / _STEPS, 1.0), least).astype(np.float32)
+    shape = [1] * values.ndim
+    shape[axis] = -1
+    stored = np.clip(np.rint(values / scale.astype(np.float64).reshape(shape)), -_STEPS, _STEPS)
+    return stored.astype(np.int8), scale
+
+
+def _result(graph: Any, node: Any) -> str:
+    """What `node` gives, behind an activation that alone reads it: engines compute both at once."""
+    output = str(node.output[0])
+    readers = [other for other in graph.node if output in other.input]
+    if len(readers) == 1 and readers[0].op_type in _ACTIVATIONS:
+        return str(readers[0].output[0])
+    return output
+
+
+def _plain(node: Any, dims: int) -> bool:
+    """Whether the axis of the output channels is that of `_PRODUCTS`: of a Gemm, only in y = x·Wᵀ + b."""
+    if node.op_type == "MatMul":
+        return dims == 2
+    if node.op_type == "Conv":
+        return True
+    given = {entry.name: entry.f or entry.i for entry in node.attribute}
+    usual = {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}
+    return all(given.get(name, 0 if name == "transB" else value) == value for name, value in usual.items())

@@ -1,0 +1,148 @@
+"""INT8 targets from MODEL to verified bundle, on the spine's real MODEL; and what is said of odd images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edgead.bundle.reader import open_bundle
+from edgead.calibration.int8 import CalibrationTable, Range
+from edgead.errors import GateFailed
+from edgead.imaging.frame import read_image
+from edgead.runtimes.session import Session
+from edgead.workflows import export as export_module
+from edgead.workflows.export import export
+from edgead.workflows.verify import verify
+
+INT8 = ("openvino:int8", "onnxruntime:int8")
+
+
+class Said:
+    """Progress that keeps what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def task(self, name: str, total: int | None) -> Any:
+        from edgead.progress import Silent
+
+        return Silent().task(name, total)
+
+
+@pytest.fixture(scope="module")
+def made(spine: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    bundle = tmp_path_factory.mktemp("int8") / "b.edgead"
+    # The spine's MODEL is trained in two epochs: its golden defects lie at the threshold, and turn.
+    targets = ["onnxruntime:fp32", *INT8]
+    report = export(spine.model, bundle, calib=spine.data, targets=targets, accept=True, threads=1)
+    return bundle, report
+
+
+def test_a_bundle_holds_the_table_and_both_engines(made: Any, spine: Any) -> None:
+    bundle, report = made
+    assert list(report.targets) == ["onnxruntime:fp32", *INT8]
+    for name in INT8:
+        found = report.targets[name]
+        assert not [failure for failure in found.failures if "AUROC" in failure]
+        assert 0 < found.parity.shift_p50 < 0.15 * found.parity.score_range
+        assert found.auroc_before is not None
+        assert found.size_bytes < 0.5 * report.targets["onnxruntime:fp32"].size_bytes
+    file = "reports/int8_calibration.json"
+    table = CalibrationTable.from_json((bundle / file).read_bytes(), file)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert file in manifest["reports"]
+    assert manifest["provenance"]["calibration"] == list(table.images)
+    assert len(table.images) == len(list((spine.data / "train" / "good").iterdir()))
+    assert Range(0.0, 255.0) in table.ranges.values()
+    assert any(found.high == pytest.approx(6.0, abs=1.0) for found in table.ranges.values()), "ReLU6"
+
+
+def test_it_verifies_and_native_agrees_with_python(made: Any, spine: Any) -> None:
+    bundle, _ = made
+    report = verify(bundle, spine.data, model=spine.model)
+    image = read_image(next((spine.data / "test" / "spot").iterdir()))
+    for name in INT8:
+        parity = report.targets[name].parity
+        assert 0 < parity.shift_p50 < 0.15 * parity.score_range
+    scores = []
+    for runtime in ("native", "python"):
+        with (
+            open_bundle(bundle) as opened,
+            Session.open(opened, "openvino:int8", runtime=runtime, threads=1) as session,
+        ):
+            scores.append(session.predict(image).score_raw)
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
+
+
+def test_the_same_images_give_the_same_bytes(made: Any, spine: Any, tmp_path: Path) -> None:
+    bundle, _ = made
+    export(
+        spine.model,
+        tmp_path / "again.edgead",
+        calib=spine.data,
+        targets=["openvino:int8"],
+        accept=True,
+        threads=1,
+    )
+    again = tmp_path / "again.edgead" / "targets" / "openvino-int8" / "model.bin"
+    assert again.read_bytes() == (bundle / "targets" / "openvino-int8" / "model.bin").read_bytes()
+
+
+def test_ranges_that_clip_everything_fail_the_gate(
+    spine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores of good and bad images fall together: no flip need show it, the AUROC of defects does."""
+    real = export_module.calibrate
+
+    def narrow(*args: Any, **options: Any) -> CalibrationTable:
+        table = real(*args, **options)
+        ranges = {name: Range(r.low / 1e4, r.high / 1e4) for name, r in table.ranges.items()}
+        return CalibrationTable(rule=table.rule, images=table.images, seed=table.seed, ranges=ranges)
+
+    monkeypatch.setattr(export_module, "calibrate", narrow)
+    with pytest.raises(GateFailed, match=r"openvino:int8: .*AUROC of synthetic defects fell from"):
+        export(spine.model, tmp_path / "b.edgead", calib=spine.data, targets=["openvino:int8"], threads=1)
+    assert not (tmp_path / "b.edgead").exists()
+
+
+def test_few_images_and_a_defect_among_them_are_said(tiny_model: Path, spine: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "calib"
+    folder.mkdir()
+    for path in sorted((spine.data / "train" / "good").iterdir())[:14]:
+        shutil.copy(path, folder)
+    odd = np.zeros((96, 96, 3), np.uint8)
+    odd[::2] = (0, 0, 255)
+    assert cv2.imwrite(str(folder / "odd.png"), odd)
+    said = Said()
+    options: dict[str, Any] = {"targets": ["onnxruntime:int8"], "accept": True, "threads": 1}
+    export(tiny_model, tmp_path / "b.edgead", calib=folder, progress=said, **options)
+    text = "\n".join(said.lines)
+    assert "INT8 ranges from 15 images: values that these do not show are clipped" in text
+
+
+def test_images_that_are_all_the_same_are_said(tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "calib"
+    folder.mkdir()
+    for number in range(3):  # the same picture in files of other bytes
+        options = [cv2.IMWRITE_PNG_COMPRESSION, number]
+        assert cv2.imwrite(str(folder / f"{number}.png"), np.full((40, 40, 3), 90, np.uint8), options)
+    said = Said()
+    export(
+        tiny_model,
+        tmp_path / "b.edgead",
+        calib=folder,
+        targets=["onnxruntime:int8"],
+        accept=True,
+        threads=1,
+        progress=said,
+    )
+    assert any("are the same: the ranges hold for that one picture only" in line for line in said.lines)
