@@ -181,4 +181,26 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "training": {"steps": 2000, "batch": 4, "rate": 1e-3},
     },
+    "padim": {
+        "detector": "padim",
+        "summary": "light: EfficientNet-Lite0 at strides 8 and 16, 100 of 152 features, 256×256; closed form",
+        "config": {
+            "backbone": "efficientnet_lite0",
+            "taps": ["stage3", "stage5"],
+            "dim": 100,
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"epsilon": 0.01},
+    },
+    "padim_resnet18": {
+        "detector": "padim",
+        "summary": "the paper's: ResNet-18, 100 of 448 features, shorter side 256, centre 224×224",
+        "config": {
+            "backbone": "resnet18",
+            "taps": ["layer1", "layer2", "layer3"],
+            "dim": 100,
+            "geometry": {"height": 256, "width": 256, "mode": "shorter_side", "window": [224, 224]},
+        },
+        "training": {"epsilon": 0.01},
+    },
 }
