@@ -81,7 +81,7 @@ class Padim(Detector):
         if needed > _LIMIT_BYTES:
             raise UsageError(
                 f"padim: {positions} covariances of {config.dim}² values take {needed / 2**30:.1f} GiB, a "
-                f"graph holds {_LIMIT_BYTES / 2**30:.1f}; keep fewer features, or take coarser taps or fewer pixels"
+                f"graph holds {_LIMIT_BYTES / 2**30:.1f}; keep fewer features or use fewer pixels"
             )
         self.register_buffer("index", torch.arange(config.dim))
         self.register_buffer("mean", torch.zeros(positions, config.dim))
