@@ -55,7 +55,7 @@ def read(file: AnomalibFile, geometry: Mapping[str, Any]) -> Imported:
             "training with --input-size"
         )
     whole = index.long()
-    if len(whole.unique()) != dim or int(whole.min()) < 0 or int(whole.max()) >= detector.features:
+    if len(set(whole.tolist())) != dim or int(whole.min()) < 0 or int(whole.max()) >= detector.features:
         raise WeightsError(
             f"{file.path}: model.idx chooses no {dim} different features of {detector.features}"
         )

@@ -203,4 +203,24 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "training": {"epsilon": 0.01},
     },
+    "stfpm": {
+        "detector": "stfpm",
+        "summary": "light: two EfficientNet-Lite0 at strides 4, 8 and 16, 256×256; weights come with pip",
+        "config": {
+            "backbone": "efficientnet_lite0",
+            "taps": ["stage2", "stage3", "stage5"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 600, "batch": 8, "save_every": 50},
+    },
+    "stfpm_resnet18": {
+        "detector": "stfpm",
+        "summary": "the paper's configuration: two ResNet-18, 256×256",
+        "config": {
+            "backbone": "resnet18",
+            "taps": ["layer1", "layer2", "layer3"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 600, "batch": 32},
+    },
 }

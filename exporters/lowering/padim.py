@@ -142,7 +142,7 @@ def lower(detector: Padim) -> LoweredPadim:
         upper = whitening(detector.inv_covariance.double()[:, by_tap][:, :, by_tap])[order]
 
         products, residual, start = {}, torch.zeros_like(mean), 0
-        for index in tap_of.unique().tolist():
+        for index in sorted(set(tap_of.tolist())):
             stop = start + int((tap_of == index).sum())
             inside = ratios[index] ** 2
             centre = mean[::inside, start:stop]
@@ -174,7 +174,7 @@ def whitening(inv_covariance: Tensor) -> Tensor:
     """
     symmetric = (inv_covariance + inv_covariance.transpose(1, 2)) / 2
     lower_factor, failed = torch.linalg.cholesky_ex(symmetric)
-    upper = lower_factor.transpose(1, 2).contiguous()
+    upper: Tensor = lower_factor.transpose(1, 2).contiguous()
     for position in failed.nonzero().flatten().tolist():
         values, vectors = torch.linalg.eigh(symmetric[position])
         upper[position] = torch.linalg.qr(values.clamp_min(0).sqrt()[:, None] * vectors.T).R
