@@ -11,7 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgead.checkpoints import _anomalib_efficientad, _anomalib_padim, _anomalib_stfpm
+from edgead.checkpoints import (
+    _anomalib_efficientad,
+    _anomalib_padim,
+    _anomalib_reverse_distillation,
+    _anomalib_stfpm,
+)
 from edgead.checkpoints._anomalib_file import AnomalibFile, load
 from edgead.checkpoints._base import Calibration, Imported
 from edgead.detectors._efficientad_weights import told
@@ -33,7 +38,11 @@ _MARKS = {
     "model.ae.": "EfficientAd",
 }
 # The models that are read, without and with a use for good images.
-_READERS = {"Padim": _anomalib_padim.read, "Stfpm": _anomalib_stfpm.read}
+_READERS = {
+    "Padim": _anomalib_padim.read,
+    "ReverseDistillation": _anomalib_reverse_distillation.read,
+    "Stfpm": _anomalib_stfpm.read,
+}
 _CALIBRATED = {"EfficientAd": _anomalib_efficientad.read}
 
 

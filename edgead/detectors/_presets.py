@@ -211,7 +211,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "taps": ["stage2", "stage3", "stage5"],
             "geometry": {"height": 256, "width": 256},
         },
-        "training": {"steps": 600, "batch": 8, "save_every": 50},
+        "training": {"steps": 400, "batch": 8, "save_every": 50},
     },
     "stfpm_resnet18": {
         "detector": "stfpm",
@@ -222,5 +222,35 @@ PRESETS: dict[str, dict[str, Any]] = {
             "geometry": {"height": 256, "width": 256},
         },
         "training": {"steps": 600, "batch": 32},
+    },
+    "reverse_distillation": {
+        "detector": "reverse_distillation",
+        "summary": "light: EfficientNet-Lite0 at strides 4, 8 and 16, 256×256; weights come with pip",
+        "config": {
+            "backbone": "efficientnet_lite0",
+            "taps": ["stage2", "stage3", "stage5"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 400, "batch": 8, "save_every": 50},
+    },
+    "reverse_distillation_resnet18": {
+        "detector": "reverse_distillation",
+        "summary": "ResNet-18, 256×256",
+        "config": {
+            "backbone": "resnet18",
+            "taps": ["layer1", "layer2", "layer3"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 1000},
+    },
+    "reverse_distillation_wrn50": {
+        "detector": "reverse_distillation",
+        "summary": "the paper's configuration: Wide ResNet-50-2, 256×256",
+        "config": {
+            "backbone": "wide_resnet50_2",
+            "taps": ["layer1", "layer2", "layer3"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 2600},
     },
 }

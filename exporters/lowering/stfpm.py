@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from edgead.detectors._base import DetectorOutput
 from edgead.detectors.stfpm import Stfpm
 from edgead.exporters.lowering._fold import fold_backbone
+from edgead.exporters.lowering._unit import unit
 
 _EPS = 1e-12  # of torch.nn.functional.normalize
 
@@ -39,7 +40,7 @@ class LoweredStfpm(nn.Module):
         pixels = image.permute(0, 3, 1, 2).to(self.offset.dtype) - self.offset
         found: Tensor | None = None
         for taught, learnt in zip(self.teacher(pixels), self.student(pixels), strict=True):
-            one = (_unit(taught) - _unit(learnt)).square().sum(1, keepdim=True)
+            one = (unit(taught, _EPS) - unit(learnt, _EPS)).square().sum(1, keepdim=True)
             if tuple(one.shape[2:]) != self.grid:
                 one = F.interpolate(one, size=self.grid, mode="bilinear", align_corners=False)
             found = one if found is None else found * one
@@ -54,8 +55,3 @@ def lower(detector: Stfpm) -> LoweredStfpm:
     networks = [fold_backbone(one, image, scale) for one in (detector.teacher, detector.student)]
     lowered = LoweredStfpm(255 * mean, networks[0], networks[1], detector.grid)
     return lowered.to(detector.teacher.mean.dtype).requires_grad_(False).eval()
-
-
-def _unit(features: Tensor) -> Tensor:
-    """(N, C, h, w), each position's vector at length 1."""
-    return features * features.square().sum(1, keepdim=True).sqrt().clamp_min(_EPS).reciprocal()

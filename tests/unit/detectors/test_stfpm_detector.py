@@ -1,4 +1,4 @@
-"""The network against NumPy, and its training: it learns, resumes with the same bits, and says what is wrong."""
+"""The network against NumPy, and its training: it learns, and resumes with the same bits."""
 
 from __future__ import annotations
 
