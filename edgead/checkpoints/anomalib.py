@@ -13,6 +13,7 @@ from typing import Any
 
 from edgead.checkpoints import (
     _anomalib_efficientad,
+    _anomalib_fastflow,
     _anomalib_padim,
     _anomalib_reverse_distillation,
     _anomalib_stfpm,
@@ -39,6 +40,7 @@ _MARKS = {
 }
 # The models that are read, without and with a use for good images.
 _READERS = {
+    "Fastflow": _anomalib_fastflow.read,
     "Padim": _anomalib_padim.read,
     "ReverseDistillation": _anomalib_reverse_distillation.read,
     "Stfpm": _anomalib_stfpm.read,

@@ -231,7 +231,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "taps": ["stage2", "stage3", "stage5"],
             "geometry": {"height": 256, "width": 256},
         },
-        "training": {"steps": 400, "batch": 8, "save_every": 50},
+        "training": {"steps": 200, "batch": 8, "save_every": 25},
     },
     "reverse_distillation_resnet18": {
         "detector": "reverse_distillation",
@@ -252,5 +252,35 @@ PRESETS: dict[str, dict[str, Any]] = {
             "geometry": {"height": 256, "width": 256},
         },
         "training": {"steps": 2600},
+    },
+    "fastflow": {
+        "detector": "fastflow",
+        "summary": "light: EfficientNet-Lite0 at strides 4, 8 and 16, 256×256; weights come with pip",
+        "config": {
+            "backbone": "efficientnet_lite0",
+            "taps": ["stage2", "stage3", "stage5"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 400, "batch": 8, "save_every": 50},
+    },
+    "fastflow_resnet18": {
+        "detector": "fastflow",
+        "summary": "the paper's smaller configuration: ResNet-18, 256×256",
+        "config": {
+            "backbone": "resnet18",
+            "taps": ["layer1", "layer2", "layer3"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 3000},
+    },
+    "fastflow_wrn50": {
+        "detector": "fastflow",
+        "summary": "the paper's larger configuration: Wide ResNet-50-2, 256×256",
+        "config": {
+            "backbone": "wide_resnet50_2",
+            "taps": ["layer1", "layer2", "layer3"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 3000},
     },
 }

@@ -1,10 +1,6 @@
 """Reverse Distillation lowered: no batch norms, and one product for all three up-samplings and their sum.
 
-With X_i a tap's map (h_i × w_i) and R_i, C_i the matrices of its bilinear up-sampling (corners aligned) in
-rows and columns:
-
-    Σ R_i·X_i·C_iᵀ = [R_1 R_2 R_3]·[X_1·C_1ᵀ; X_2·C_2ᵀ; X_3·C_3ᵀ]
-
+The up-samplings align the corners; they are matrices (`_upsampled_sum`).
 1 − cos of two vectors is taken from their difference at length 1, x̂ − ŷ, where two numbers near 1 need not
 cancel, which bfloat16 could not hold:
 
@@ -23,6 +19,7 @@ from edgead.detectors._base import DetectorOutput
 from edgead.detectors.reverse_distillation import ReverseDistillation
 from edgead.exporters.lowering._fold import fold_backbone
 from edgead.exporters.lowering._unit import unit
+from edgead.exporters.lowering._upsampled_sum import UpsampledSum
 
 _EPS = 1e-8  # of torch.nn.functional.cosine_similarity
 
@@ -45,36 +42,30 @@ class LoweredReverseDistillation(nn.Module):
     Attributes:
         offset: (3, 1, 1), subtracted from the pixels; their scaling is in the first weights.
         features: the networks without batch norms.
-        rows: (H, Σ h_i), the R_i side by side.
+        together: the three maps to one (`UpsampledSum`).
     """
 
     offset: Tensor
-    rows: Tensor
 
-    def __init__(self, offset: Tensor, features: nn.Module, size: tuple[int, int]) -> None:
+    def __init__(self, offset: Tensor, features: nn.Module, together: UpsampledSum) -> None:
         super().__init__()
         self.register_buffer("offset", offset)
-        self.features = features
-        scales = (4, 8, 16)
-        self.register_buffer("rows", torch.cat([corners(size[0] // scale, size[0]) for scale in scales], 1))
-        for index, scale in enumerate(scales):
-            self.register_buffer(f"columns{index}", corners(size[1] // scale, size[1]).T.contiguous())
+        self.features, self.together = features, together
 
     def forward(self, image: Tensor) -> DetectorOutput:
         """Score (N, H, W, 3) uint8 RGB images; the map is (N, 1, H, W)."""
         found = self.features(image.permute(0, 3, 1, 2).to(self.offset.dtype) - self.offset)
-        wide = [
-            distance(taught, rebuilt) @ self.get_buffer(f"columns{index}")
-            for index, (taught, rebuilt) in enumerate(zip(found[:3], found[3:], strict=True))
-        ]
-        return DetectorOutput(self.rows @ torch.cat(wide, dim=2))
+        return DetectorOutput(
+            self.together([distance(*pair) for pair in zip(found[:3], found[3:], strict=True)])
+        )
 
 
 def lower(detector: ReverseDistillation) -> LoweredReverseDistillation:
     """The same function as `detector` in evaluation mode, folded in float64, in the detector's own dtype."""
     mean, std = detector.encoder.mean.double(), detector.encoder.std.double()
     features = fold_backbone(_Features(detector), torch.rand(1, 3, 64, 64), 1 / (255 * std.flatten()))
-    lowered = LoweredReverseDistillation(255 * mean, features, detector.geometry.input_size)
+    axes = [[corners(size // scale, size) for scale in (4, 8, 16)] for size in detector.geometry.input_size]
+    lowered = LoweredReverseDistillation(255 * mean, features, UpsampledSum(*axes))
     return lowered.to(detector.encoder.mean.dtype).requires_grad_(False).eval()
 
 
