@@ -50,7 +50,7 @@ class FlowStep(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, h, w) to the same and the logarithm of the Jacobian's determinant, (N,)."""
-        passed, changed = x.split([self.passed, self.changed], dim=1)
+        passed, changed = x[:, : self.passed], x[:, self.passed :]
         logarithm, shift = (_DAMPING * self.subnet(passed)).chunk(2, dim=1)
         logarithm = self.clamp * torch.tanh(logarithm)
         changed = changed * logarithm.exp() + shift

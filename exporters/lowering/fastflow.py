@@ -59,11 +59,11 @@ class _LoweredStep(nn.Module):
         self.first, self.second, self.clamp = first, second, clamp
         for name, value in (("picture", picture), ("shift", shift), ("order", order)):
             self.register_buffer(name, value)
-        self.passed, self.changed = first.in_channels, second.out_channels // 2
+        self.passed = first.in_channels
 
     def forward(self, u: Tensor) -> Tensor:
         """(N, C, h, w) to the same."""
-        passed, changed = u.split([self.passed, self.changed], dim=1)
+        passed, changed = u[:, : self.passed], u[:, self.passed :]
         hidden = self.first(passed)
         if self.picture is not None:
             hidden = hidden + self.picture
@@ -155,9 +155,12 @@ def lower(detector: FastFlow) -> LoweredFastFlow:
             LoweredFlow([step for step in flow.steps if isinstance(step, FlowStep)], grid)  # type: ignore[union-attr]
             for flow, grid in zip(detector.flows, detector.grids, strict=True)
         ]
-    parts = [module.to(mean.dtype) for module in (backbone, together, *flows)]
     lowered = LoweredFastFlow(
-        (255 * mean.double()).to(mean.dtype), parts[0], detector.norms, parts[2:], parts[1]
+        (255 * mean.double()).to(mean.dtype),
+        backbone.to(mean.dtype),
+        detector.norms,
+        [flow.to(mean.dtype) for flow in flows],
+        together.to(mean.dtype),
     )
     return lowered.eval()
 
