@@ -14,10 +14,12 @@ from torch import Tensor
 from edgead.backbones import _base as backbones
 from edgead.checkpoints._base import Calibration
 from edgead.checkpoints.anomalib import read
+from edgead.detectors import model_file
 from edgead.detectors.padim import Padim
 from edgead.errors import UsageError, WeightsError
 from edgead.imaging.postprocess import Postprocess
 from edgead.progress import Silent
+from edgead.workflows.importing import import_checkpoint
 
 CONFIG: dict[str, Any] = {"size": "small", "geometry": {"height": 64, "width": 64}}
 PREFIX = "model.feature_extractor.feature_extractor."
@@ -73,6 +75,17 @@ def test_map_and_score_are_anomalib_s(
 def _large(taps: tuple[Tensor, ...]) -> list[Tensor]:
     times = [16 // tap.shape[2] for tap in taps]
     return [t.repeat_interleave(n, 2).repeat_interleave(n, 3) for t, n in zip(taps, times, strict=True)]
+
+
+def test_it_becomes_a_model_of_its_own_preset(
+    state: dict[str, Tensor], lightning_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Without --preset, whose default is another model's."""
+    made = import_checkpoint("anomalib", lightning_file(state), tmp_path / "m", input_size=64)
+    assert (made.info.detector, made.info.preset) == ("padim", "padim_resnet18")
+    assert made.info.provenance["anomalib"]["image_threshold"] == 0.75
+    detector, _ = model_file.load(tmp_path / "m")
+    assert torch.equal(detector.state_dict()["inv_covariance"], state["model.gaussian.inv_covariance"])
 
 
 def test_the_layers_of_the_file_are_read(
