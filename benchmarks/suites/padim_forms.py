@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from edgead.benchmarks.environment import record
 from edgead.detectors._presets import PRESETS
 from edgead.detectors.padim import Padim
-from edgead.exporters.lowering.padim import LoweredPadim, lower, whitening
+from edgead.exporters.lowering.padim import lower, whitening
 from edgead.exporters.onnx_exporter import _save, trace
 
 ERROR_BAR = 1e-4
@@ -122,14 +122,18 @@ class _Triangle(_Form):
 
 
 class _Cells(nn.Module):
-    """The lowered head."""
+    """The lowered head, given all channels of a tap of which a lowered ResNet computes only those it keeps."""
 
-    def __init__(self, lowered: LoweredPadim) -> None:
+    def __init__(self, detector: Padim) -> None:
         super().__init__()
-        self.lowered = lowered
+        self.lowered = lower(detector)
+        first = detector.features - detector.backbone.spec.taps[detector.config.taps[-1]].channels
+        self.kept = detector.index[detector.index >= first] - first
 
     def forward(self, *taps: Tensor) -> Tensor:
         """(1, C_i, h_i, w_i) per tap to (1, 1, h, w)."""
+        if self.lowered.products[-1].channels is None:
+            taps = (*taps[:-1], taps[-1].index_select(1, self.kept))
         return self.lowered.head(taps)
 
 
@@ -160,7 +164,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "grouped": _Grouped(detector),
         "triangle2": _Triangle(detector, 2),
         "triangle4": _Triangle(detector, 4),
-        "cells": _Cells(lower(detector)),
+        "cells": _Cells(detector),
     }
     with torch.inference_mode():
         delta = _Form(detector).centred(taps)[:, 0].double()

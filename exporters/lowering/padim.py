@@ -12,7 +12,8 @@ product: it is constant in a cell where it came from such features, and what dif
 
 Positions are kept in nested order (cells of the coarsest tap in rows, in each the cells of the next), and
 brought back to rows at the end, one value each. Where grids do not divide each other, features are
-up-sampled first, and each position is a cell of its own. `benchmarks/suites/padim_forms.py` compares.
+up-sampled first, and each position is a cell of its own. A ResNet's last block computes only the channels
+that are kept: nothing behind it reads the others. `benchmarks/suites/padim_forms.py` compares.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead.backbones._resnet import BasicBlock, Bottleneck, ResNet
 from edgead.detectors._base import DetectorOutput
 from edgead.detectors.padim import Padim
 from edgead.exporters.lowering._fold import fold_backbone
@@ -32,19 +34,34 @@ from edgead.exporters.lowering._fold import fold_backbone
 _COLUMNS = 32  # per product: fewer skip more of the zeros below U's diagonal, and cost more products
 
 
+class _Select(nn.Module):
+    """Some channels of its input, (N, C, h, w)."""
+
+    channels: Tensor
+
+    def __init__(self, channels: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("channels", channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.index_select(1, self.channels)
+
+
 class _TapProduct(nn.Module):
     """One tap's share of U·(x − μ).
 
     Attributes:
-        channels: of the tap, those that are kept.
+        channels: of the tap, those that are kept; None where it has no others.
         centre: (cells, 1, channels), subtracted.
         blocks: (cells, columns, k²·rows) each: rows 0 … rows − 1 of U for some of the columns.
     """
 
-    channels: Tensor
+    channels: Tensor | None
     centre: Tensor
 
-    def __init__(self, channels: Tensor, centre: Tensor, blocks: Sequence[Tensor], splits: list[int]) -> None:
+    def __init__(
+        self, channels: Tensor | None, centre: Tensor, blocks: Sequence[Tensor], splits: list[int]
+    ) -> None:
         super().__init__()
         self.register_buffer("channels", channels)
         self.register_buffer("centre", centre)
@@ -53,7 +70,8 @@ class _TapProduct(nn.Module):
 
     def forward(self, tap: Tensor, cells: int, inside: int, dim: int) -> Tensor:
         """(1, C, h, w) to (coarsest cells, positions in each, dim)."""
-        x = _nested(tap.index_select(1, self.channels), self.splits) - self.centre
+        kept = tap if self.channels is None else tap.index_select(1, self.channels)
+        x = _nested(kept, self.splits) - self.centre
         found, start = torch.zeros(1, dtype=tap.dtype), 0
         for block in self.blocks:
             columns = block.shape[1]
@@ -152,7 +170,13 @@ def lower(detector: Padim) -> LoweredPadim:
                 upper[:, :high, low:high].reshape(-1, inside * high, high - low).transpose(1, 2).contiguous()
                 for low, high in itertools.pairwise(edges)
             ]
-            channels = detector.index.cpu()[by_tap][start:stop] - (int(ends[index - 1]) if index else 0)
+            channels: Tensor | None = detector.index.cpu()[by_tap][start:stop] - (
+                int(ends[index - 1]) if index else 0
+            )
+            if names[index] == max(names, key=list(spec.taps).index) and isinstance(folded, ResNet):
+                assert channels is not None
+                _keep(folded.get_submodule(names[index])[-1], channels)  # type: ignore[index]
+                channels = None
             own = [step for step in reversed(steps[index:]) if step > 1]
             products[index] = _TapProduct(channels, centre[:, None].contiguous(), blocks, own)
             start = stop
@@ -164,6 +188,20 @@ def lower(detector: Padim) -> LoweredPadim:
             255 * detector.backbone.mean.double(), folded, products, bias, detector.grid, splits, dim
         )
     return lowered.to(dtype).requires_grad_(False).eval()
+
+
+def _keep(block: BasicBlock | Bottleneck, channels: Tensor) -> None:
+    """Make the block without batch norms, in place, compute these channels of its output only."""
+    convs = [block.conv3 if isinstance(block, Bottleneck) else block.conv2]
+    if block.downsample is None:
+        block.downsample = _Select(channels)  # type: ignore[assignment]
+    else:
+        convs.append(block.downsample[0])  # type: ignore[arg-type]
+    for conv in convs:
+        assert conv.bias is not None
+        conv.weight = nn.Parameter(conv.weight[channels], requires_grad=False)
+        conv.bias = nn.Parameter(conv.bias[channels], requires_grad=False)
+        conv.out_channels = len(channels)
 
 
 def whitening(inv_covariance: Tensor) -> Tensor:

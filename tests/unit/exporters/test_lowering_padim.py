@@ -27,6 +27,7 @@ CASES: dict[str, tuple[str, tuple[str, ...], int, tuple[int, int]]] = {
     "one feature": ("efficientnet_lite0", LITE0, 1, (32, 32)),
     "grids that do not nest": ("efficientnet_lite0", LITE0, 40, (36, 52)),
     "residual blocks": ("resnet18", ("layer1", "layer2", "layer3"), 100, (32, 32)),
+    "wide bottlenecks": ("wide_resnet50_2", ("layer2", "layer3"), 50, (32, 32)),
 }
 
 
@@ -77,6 +78,16 @@ def test_lowered_is_the_same_function_in_float64(case: str, constant: bool) -> N
     assert all(torch.equal(value, before[key]) for key, value in detector.state_dict().items())
     repeats = case not in ("one tap", "grids that do not nest")
     assert (lowered.bias is not None) == (repeats and not constant)
+
+
+def test_a_resnet_s_last_block_computes_what_is_kept() -> None:
+    detector = random_detector("residual blocks")
+    lowered = lower(detector)
+    last = lowered.backbone.get_submodule("layer3.1")
+    kept = int((detector.index >= 64 + 128).sum())
+    assert last.conv2.weight.shape[0] == kept < 256  # type: ignore[union-attr, index]
+    whole = detector.backbone.get_submodule("layer3.1")
+    assert whole.conv2.weight.shape[0] == 256  # type: ignore[union-attr, index]
 
 
 def test_the_training_image_itself_is_at_distance_zero() -> None:
