@@ -122,7 +122,7 @@ class _Triangle(_Form):
 
 
 class _Cells(nn.Module):
-    """The lowered head, given all channels of a tap of which a lowered ResNet computes only those it keeps."""
+    """The lowered head, given all channels where a lowered ResNet makes those it keeps alone."""
 
     def __init__(self, detector: Padim) -> None:
         super().__init__()
