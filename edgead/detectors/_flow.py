@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_DAMPING = 0.1  # of the subnet's output and of the global scale
+DAMPING = 0.1  # of the subnet's output and of the global scale
 _BETA = 0.5  # of the softplus that the global scale goes through
 
 
@@ -38,7 +38,7 @@ class FlowStep(nn.Module):
             nn.ReLU(),
             nn.Conv2d(hidden, 2 * self.changed, kernel, padding=kernel // 2),
         )
-        start = math.log(math.expm1(_BETA / _DAMPING)) / _BETA  # where the scale is 1
+        start = math.log(math.expm1(_BETA / DAMPING)) / _BETA  # where the scale is 1
         self.global_scale = nn.Parameter(torch.full((1, channels, 1, 1), start))
         self.global_offset = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.register_buffer("order", torch.arange(channels))
@@ -46,12 +46,12 @@ class FlowStep(nn.Module):
     @property
     def scale(self) -> Tensor:
         """(1, channels, 1, 1), positive."""
-        return _DAMPING * F.softplus(self.global_scale, beta=_BETA)
+        return DAMPING * F.softplus(self.global_scale, beta=_BETA)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, h, w) to the same and the logarithm of the Jacobian's determinant, (N,)."""
         passed, changed = x[:, : self.passed], x[:, self.passed :]
-        logarithm, shift = (_DAMPING * self.subnet(passed)).chunk(2, dim=1)
+        logarithm, shift = (DAMPING * self.subnet(passed)).chunk(2, dim=1)
         logarithm = self.clamp * torch.tanh(logarithm)
         changed = changed * logarithm.exp() + shift
         y = torch.cat([passed, changed], dim=1) * self.scale + self.global_offset

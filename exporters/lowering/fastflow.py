@@ -22,13 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgead.detectors._base import DetectorOutput
-from edgead.detectors._flow import FlowStep
+from edgead.detectors._flow import DAMPING, FlowStep
 from edgead.detectors.fastflow import FastFlow
 from edgead.exporters.lowering._fold import fold_backbone
 from edgead.exporters.lowering._upsampled_sum import UpsampledSum
 from edgead.imaging.map_operator import upsample_matrix
-
-_DAMPING = 0.1
 
 
 class _LoweredStep(nn.Module):
@@ -186,7 +184,7 @@ def _lower_step(
             picture = F.conv2d(constant.expand(1, cut, *grid), weight, padding=kernel // 2)
     made_first = _conv(weight * gamma[:cut].view(1, -1, 1, 1), bias)
 
-    damped, shifts = _DAMPING * second.weight.double(), _DAMPING * second.bias.double()
+    damped, shifts = DAMPING * second.weight.double(), DAMPING * second.bias.double()
     share = torch.cat([torch.ones_like(gamma[cut:]), 1 / gamma[cut:]])
     shifts = shifts * share
     shifts[step.changed :] += offset[cut:] / (scale * gamma)[cut:]

@@ -10,6 +10,7 @@ import torch
 
 from edgead.detectors import model_file
 from edgead.detectors._presets import PRESETS
+from edgead.errors import UsageError
 from edgead.workflows.export import export, installed_defaults
 from edgead.workflows.train import train
 from edgead.workflows.verify import verify
@@ -32,6 +33,11 @@ def test_every_engine_is_torch(spine: Any, tmp_path: Path, monkeypatch: pytest.M
         assert verdict.parity.shift_max is not None
         assert verdict.parity.score_range is not None
         assert verdict.parity.shift_max <= 1e-4 * verdict.parity.score_range, name
+
+
+def test_steps_are_not_silently_ignored(spine: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--steps 5: this detector is fitted in closed form"):
+        train("padim", spine.data, tmp_path / "m", steps=5)
 
 
 @pytest.mark.slow
