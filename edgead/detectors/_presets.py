@@ -181,4 +181,106 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "training": {"steps": 2000, "batch": 4, "rate": 1e-3},
     },
+    "padim": {
+        "detector": "padim",
+        "summary": "light: EfficientNet-Lite0 at strides 8 and 16, 100 of 152 features, 256×256; closed form",
+        "config": {
+            "backbone": "efficientnet_lite0",
+            "taps": ["stage3", "stage5"],
+            "dim": 100,
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"epsilon": 0.01},
+    },
+    "padim_resnet18": {
+        "detector": "padim",
+        "summary": "the paper's: ResNet-18, 100 of 448 features, shorter side 256, centre 224×224",
+        "config": {
+            "backbone": "resnet18",
+            "taps": ["layer1", "layer2", "layer3"],
+            "dim": 100,
+            "geometry": {"height": 256, "width": 256, "mode": "shorter_side", "window": [224, 224]},
+        },
+        "training": {"epsilon": 0.01},
+    },
+    "stfpm": {
+        "detector": "stfpm",
+        "summary": "light: two EfficientNet-Lite0 at strides 4, 8 and 16, 256×256; weights come with pip",
+        "config": {
+            "backbone": "efficientnet_lite0",
+            "taps": ["stage2", "stage3", "stage5"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 400, "batch": 8, "save_every": 50},
+    },
+    "stfpm_resnet18": {
+        "detector": "stfpm",
+        "summary": "the paper's configuration: two ResNet-18, 256×256",
+        "config": {
+            "backbone": "resnet18",
+            "taps": ["layer1", "layer2", "layer3"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 600, "batch": 32},
+    },
+    "reverse_distillation": {
+        "detector": "reverse_distillation",
+        "summary": "light: EfficientNet-Lite0 at strides 4, 8 and 16, 256×256; weights come with pip",
+        "config": {
+            "backbone": "efficientnet_lite0",
+            "taps": ["stage2", "stage3", "stage5"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 200, "batch": 8, "save_every": 25},
+    },
+    "reverse_distillation_resnet18": {
+        "detector": "reverse_distillation",
+        "summary": "ResNet-18, 256×256",
+        "config": {
+            "backbone": "resnet18",
+            "taps": ["layer1", "layer2", "layer3"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 1000},
+    },
+    "reverse_distillation_wrn50": {
+        "detector": "reverse_distillation",
+        "summary": "the paper's configuration: Wide ResNet-50-2, 256×256",
+        "config": {
+            "backbone": "wide_resnet50_2",
+            "taps": ["layer1", "layer2", "layer3"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 2600},
+    },
+    "fastflow": {
+        "detector": "fastflow",
+        "summary": "light: EfficientNet-Lite0 at strides 4, 8 and 16, 256×256; weights come with pip",
+        "config": {
+            "backbone": "efficientnet_lite0",
+            "taps": ["stage2", "stage3", "stage5"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 400, "batch": 8, "save_every": 50},
+    },
+    "fastflow_resnet18": {
+        "detector": "fastflow",
+        "summary": "the paper's smaller configuration: ResNet-18, 256×256",
+        "config": {
+            "backbone": "resnet18",
+            "taps": ["layer1", "layer2", "layer3"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 3000},
+    },
+    "fastflow_wrn50": {
+        "detector": "fastflow",
+        "summary": "the paper's larger configuration: Wide ResNet-50-2, 256×256",
+        "config": {
+            "backbone": "wide_resnet50_2",
+            "taps": ["layer1", "layer2", "layer3"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"steps": 3000},
+    },
 }

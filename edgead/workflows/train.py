@@ -208,4 +208,8 @@ def _recipe(preset: Mapping[str, Any], steps: int | None) -> Mapping[str, Any]:
         return preset
     if steps < 1:
         raise UsageError(f"{steps} steps: give at least 1")
+    if not any(key in _STEPS for key in preset):
+        raise UsageError(
+            f"--steps {steps}: this detector is fitted in closed form, without steps; leave it out"
+        )
     return {key: steps if key in _STEPS else value for key, value in preset.items()}

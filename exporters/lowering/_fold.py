@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from edgead.errors import InternalError
 
+_Conv = nn.Conv2d | nn.ConvTranspose2d
+_AnyConv = TypeVar("_AnyConv", bound=_Conv)
+
 
 @dataclass
 class _Observed:
     """Who read what in one forward pass: pairs come from the data's way, not from names."""
 
-    stems: list[nn.Conv2d] = field(default_factory=list)
-    pairs: list[tuple[nn.Conv2d, str]] = field(default_factory=list)
+    stems: list[_Conv] = field(default_factory=list)
+    pairs: list[tuple[_Conv, str]] = field(default_factory=list)
 
 
 def fold_backbone(network: nn.Module, image: Tensor, scale: Tensor | None = None) -> nn.Module:
@@ -57,14 +60,14 @@ def fold_backbone(network: nn.Module, image: Tensor, scale: Tensor | None = None
 
 def _observe(network: nn.Module, image: Tensor) -> _Observed:
     observed = _Observed()
-    written: dict[int, nn.Conv2d] = {}
+    written: dict[int, _Conv] = {}
     alive: list[Tensor] = []  # keeps id() of outputs unique for the pass
     runs: dict[nn.Module, int] = {}
     names = {module: name for name, module in network.named_modules()}
 
     def after(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         runs[module] = runs.get(module, 0) + 1
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, _Conv):
             written[id(output)] = module
             alive.append(output)
             if inputs[0] is image:
@@ -75,7 +78,7 @@ def _observe(network: nn.Module, image: Tensor) -> _Observed:
                 raise InternalError(f"batch norm {names[module]} does not follow one convolution of its own")
             observed.pairs.append((conv, names[module]))
 
-    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)
     handles = [
         module.register_forward_hook(after) for module in network.modules() if isinstance(module, kinds)
     ]
@@ -87,11 +90,13 @@ def _observe(network: nn.Module, image: Tensor) -> _Observed:
     return observed
 
 
-def absorb(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
+def absorb(conv: _AnyConv, norm: nn.Module) -> _AnyConv:
     """Make `conv`, in place, compute what the batch norm `norm` behind it would; returns it."""
     gain, offset = norm_affine(norm)
     bias = offset if conv.bias is None else conv.bias * gain + offset
-    conv.weight = nn.Parameter(conv.weight * gain.view(-1, 1, 1, 1), requires_grad=False)
+    # A transposed convolution without groups keeps its outputs in the second place.
+    outputs = (1, -1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)
+    conv.weight = nn.Parameter(conv.weight * gain.view(outputs), requires_grad=False)
     conv.bias = nn.Parameter(bias, requires_grad=False)
     return conv
 

@@ -183,7 +183,12 @@ def test_calibration_is_not_silently_ignored(nelson: Nelson, tmp_path: Path) -> 
     ("content", "words"),
     [
         ({"state_dict": {"model.memory_bank": torch.ones(2, 2)}}, "looks like Patchcore"),
-        ({"state_dict": {"model.gaussian.mean": torch.ones(2)}}, "looks like Padim"),
+        ({"state_dict": {"model.memory_bank": torch.ones(2, 2)}}, "edgead reads EfficientAd, "),
+        (
+            {"state_dict": {"model.ae.x": torch.ones(2)}},
+            "no checkpoint of EfficientAd: it has no teacher, student",
+        ),
+        ({"state_dict": {"model.gaussian.mean": torch.ones(2)}}, r"Padim: it has no model\.idx"),
         ({"state_dict": {"conv.weight": torch.ones(2)}}, r"it holds 1 tensors that begin with conv\.weight"),
         ({"model": torch.ones(2)}, "holds no state_dict"),
         (torch.ones(2), "holds no state_dict"),
