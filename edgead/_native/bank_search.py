@@ -81,7 +81,9 @@ class BankSearch:
         if bank.ndim != 2 or bank.dtype.name != "float32" or not bank.flags.c_contiguous:
             raise UsageError(f"the bank is {bank.dtype} {bank.shape}; it must be C-contiguous float32 (N, D)")
         if min(queries, threads) < 0 or max(*bank.shape, queries, threads) >= 2**32:
-            raise UsageError(f"queries {queries}, threads {threads} or a bank of {bank.shape} is out of range")
+            raise UsageError(
+                f"queries {queries}, threads {threads} or a bank of {bank.shape} is out of range"
+            )
         self._lib, self._bank, self._message = _functions(), bank, error_buffer()
         options = _Options(
             struct_size=ctypes.sizeof(_Options),
