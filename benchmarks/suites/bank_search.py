@@ -8,8 +8,8 @@ first 64 queries only, since nearly all vectors are nearly equally near). Sides:
 |q|² − 2·q·bᵀ + |b|², TopK, Sqrt; `faiss`, IndexFlatL2, where faiss-cpu is installed. All sides run in turn in
 each round; the figures are medians. A mismatch is a neighbour that is farther, in float64, than the nearest.
 --growth: banks of 152 values of these sizes, edgead alone.
-Bars, on `features`: ≥ 3 × as fast as OpenVINO, ≥ 2.5 × as fast as faiss; no mismatch at all. Exits with 1 when
-one is missed.
+Bars, on `features`: ≥ 3 × as fast as OpenVINO, ≥ 2.5 × as fast as faiss; no mismatch at all. Exits with 1
+when one is missed.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def openvino_side(bank: Floats, threads: int) -> Side:
 
 
 def faiss_side(bank: Floats, threads: int) -> Side:
-    """faiss's exact flat index."""
+    """Exact flat index of faiss."""
     faiss = importlib.import_module("faiss")
     faiss.omp_set_num_threads(threads)
     index = faiss.IndexFlatL2(bank.shape[1])
@@ -134,7 +134,7 @@ def measure(kind: str, count: int, dim: int, rounds: int, threads: int, sides: l
             if turn > 0:  # the first one warms up
                 times[name].append(time.perf_counter_ns() - begin)
     medians = {name: float(np.median(values)) / 1e6 for name, values in times.items()}
-    checked = sets[0][:: max(1, len(sets[0]) // 64)]
+    checked = np.ascontiguousarray(sets[0][:: max(1, len(sets[0]) // 64)])
     wrong = mismatches(bank, checked, running["edgead"](checked))
     faster = {name: medians[name] / medians["edgead"] for name in sides if name != "edgead"}
     judged = kind == "features"

@@ -23,9 +23,11 @@ class _Options(ctypes.Structure):
         ("vectors", ctypes.c_uint32),
         ("queries", ctypes.c_uint32),
         ("threads", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("neighbours", ctypes.c_uint32),
         ("bank", ctypes.c_void_p),
         ("bank_bytes", ctypes.c_size_t),
+        ("near", ctypes.c_void_p),
+        ("near_bytes", ctypes.c_size_t),
         ("cpu_mask", ctypes.c_uint64),
     )
 
@@ -48,6 +50,7 @@ def _functions() -> ctypes.CDLL:
         ctypes.c_void_p,
         ctypes.c_void_p,
         ctypes.c_size_t,
+        ctypes.c_void_p,
         ctypes.c_char_p,
         ctypes.c_size_t,
     ]
@@ -62,6 +65,8 @@ class BankSearch:
     Args:
         bank: (N, D) float32, C-contiguous, finite, at most 1e15 in size. It is read in place by every run.
         queries: the most that a run is given.
+        near: (N, K) int32, C-contiguous: for each vector of the bank those nearest to it, itself first;
+            None = runs give no score.
         threads: that a run uses; 0 = the process's cores, at most 16.
         cpu_mask: instruction sets that may be used, bits `CPU_*` of `edgead._native._library`.
 
@@ -75,6 +80,7 @@ class BankSearch:
         bank: npt.NDArray[np.float32],
         *,
         queries: int,
+        near: npt.NDArray[np.int32] | None = None,
         threads: int = 0,
         cpu_mask: int = ALL_CPU_FEATURES,
     ) -> None:
@@ -84,7 +90,9 @@ class BankSearch:
             raise UsageError(
                 f"queries {queries}, threads {threads} or a bank of {bank.shape} is out of range"
             )
-        self._lib, self._bank, self._message = _functions(), bank, error_buffer()
+        if near is not None and (near.ndim != 2 or near.dtype.name != "int32" or not near.flags.c_contiguous):
+            raise UsageError(f"near is {near.dtype} {near.shape}; it must be C-contiguous int32 (N, K)")
+        self._lib, self._bank, self._near, self._message = _functions(), bank, near, error_buffer()
         options = _Options(
             struct_size=ctypes.sizeof(_Options),
             dim=bank.shape[1],
@@ -93,6 +101,9 @@ class BankSearch:
             threads=threads,
             bank=address(bank),
             bank_bytes=bank.nbytes,
+            neighbours=0 if near is None else near.shape[1],
+            near=None if near is None else address(near),
+            near_bytes=0 if near is None else near.nbytes,
             cpu_mask=cpu_mask,
         )
         self._handle = ctypes.c_void_p()
@@ -108,6 +119,7 @@ class BankSearch:
         *,
         indices: npt.NDArray[np.int32],
         distances: npt.NDArray[np.float32],
+        score: npt.NDArray[np.float32] | None = None,
     ) -> None:
         """Find the nearest vector of each query; of equally near ones the first.
 
@@ -115,6 +127,7 @@ class BankSearch:
             queries: (M, D) float32, C-contiguous; leading sides of 1 are fine.
             indices: (M,) int32, written.
             distances: (M,) float32, written: Euclidean. NaN for a query that is not finite.
+            score: (1,) float32, written: weighted by the neighbours, see `edgead.h`; None = not wanted.
 
         Raises:
             UsageError: an array of another size, type or layout, or too many queries.
@@ -124,8 +137,9 @@ class BankSearch:
         written = indices.shape == distances.shape == (count,)
         if not fits or not written or (indices.dtype.name, distances.dtype.name) != ("int32", "float32"):
             raise UsageError(
-                f"queries {queries.dtype} {queries.shape}, indices {indices.dtype} {indices.shape}, distances "
-                f"{distances.dtype} {distances.shape} do not fit each other and a bank of {self._bank.shape}"
+                f"queries {queries.dtype} {queries.shape}, indices {indices.dtype} {indices.shape} and "
+                f"distances {distances.dtype} {distances.shape} do not fit each other and a bank of "
+                f"{self._bank.shape}"
             )
         if not all(array.flags.c_contiguous for array in (queries, indices, distances)):
             raise UsageError("the search takes C-contiguous arrays")
@@ -136,6 +150,7 @@ class BankSearch:
             address(indices),
             address(distances),
             count,
+            None if score is None else address(score),
             self._message,
             len(self._message),
         )

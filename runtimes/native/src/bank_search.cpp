@@ -36,6 +36,7 @@ edgead_status edgead_bank_search_create(const edgead_bank_search_options *option
     const auto index = std::make_shared<edgead::BankIndex>();
     edgead_status status =
         index->prepare(full.bank, full.bank_bytes, full.vectors, full.dim, full.cpu_mask, sink);
+    if (status == EDGEAD_OK) status = index->set_neighbours(full.near, full.near_bytes, full.neighbours, sink);
     if (status == EDGEAD_OK) status = created->plan.prepare(index, full.queries, full.threads, sink);
     if (status == EDGEAD_OK) *out_search = created.release();
     return status;
@@ -45,16 +46,22 @@ edgead_status edgead_bank_search_create(const edgead_bank_search_options *option
 }
 
 edgead_status edgead_bank_search_run(edgead_bank_search *search, const float *queries, uint32_t count,
-                                     int32_t *indices, float *distances, size_t capacity, char *error_buf,
-                                     size_t error_buf_size) {
+                                     int32_t *indices, float *distances, size_t capacity, float *score,
+                                     char *error_buf, size_t error_buf_size) {
   const ErrorSink sink{error_buf, error_buf_size};
   if (search == nullptr || queries == nullptr || distances == nullptr)
     return sink.fail(EDGEAD_ERR_INVALID_ARGUMENT, "search, queries or distances is NULL");
   if (count > search->plan.queries())
     return sink.fail(EDGEAD_ERR_INVALID_ARGUMENT, "%u queries, the search was made for %zu", count,
                      search->plan.queries());
+  if (score != nullptr && (search->plan.index().neighbours() == 0 || count == 0))
+    return sink.fail(EDGEAD_ERR_INVALID_ARGUMENT, "a score is wanted of %u queries, the search was made with %zu "
+                     "neighbours; it takes at least one of each", count, search->plan.index().neighbours());
   const edgead_status status = edgead::check_buffer(distances, capacity, count, "distances", sink);
-  if (status == EDGEAD_OK) search->plan.run(queries, count, indices, distances);
+  if (status == EDGEAD_OK) {
+    search->plan.run(queries, count, indices, distances);
+    if (score != nullptr) *score = search->plan.score();
+  }
   return status;
 }
 

@@ -89,6 +89,24 @@ edgead_status BankIndex::prepare(const float *bank, std::size_t bytes, std::uint
   return EDGEAD_OK;
 }
 
+edgead_status BankIndex::set_neighbours(const std::int32_t *near, std::size_t bytes, std::uint32_t neighbours,
+                                        const ErrorSink &sink) noexcept {
+  constexpr edgead_status bad = EDGEAD_ERR_INVALID_ARGUMENT;
+  if (neighbours > kMostNeighbours)
+    return sink.fail(bad, "%u neighbours; use 0 to %u", neighbours, kMostNeighbours);
+  const std::size_t values = vectors_ * neighbours;
+  if ((near == nullptr) != (neighbours == 0) || (near != nullptr && bytes != values * sizeof *near))
+    return sink.fail(bad, "the neighbours have %zu bytes, their shape asks for %zu", near != nullptr ? bytes : 0,
+                     values * sizeof *near);
+  for (std::size_t i = 0; i < values; ++i)
+    if (near[i] < 0 || static_cast<std::size_t>(near[i]) >= vectors_)
+      return sink.fail(bad, "a neighbour of vector %zu is %d, the bank has 0 .. %zu", i / neighbours, near[i],
+                       vectors_ - 1);
+  near_ = near;
+  neighbours_ = neighbours;
+  return EDGEAD_OK;
+}
+
 // The mean: subtracting it leaves distances as they are, and codes are finest for short vectors.
 void BankIndex::set_centre() noexcept {
   for (std::size_t c = 0; c < dim_; ++c) centre_[c] = 0.0f;
@@ -191,6 +209,24 @@ void BankSearchPlan::run(const float *queries, std::size_t count, std::int32_t *
     if (indices != nullptr) indices[i] = found_[i];
     distances[i] = static_cast<float>(std::sqrt(best_[i]));
   }
+}
+
+float BankSearchPlan::score() const noexcept {
+  std::size_t worst = 0;
+  for (std::size_t i = 0; i < count_; ++i) {
+    if (std::isnan(best_[i])) return std::numeric_limits<float>::quiet_NaN();
+    if (best_[i] > best_[worst]) worst = i;
+  }
+  const std::size_t dim = index_->dim();
+  const std::int32_t *const near = index_->near(static_cast<std::size_t>(found_[worst]));
+  double distances[kMostNeighbours], most = 0.0, sum = 0.0;
+  for (std::size_t k = 0; k < index_->neighbours(); ++k) {
+    const float *const other = index_->vector(static_cast<std::size_t>(near[k]));
+    distances[k] = std::sqrt(index_->kernels().distance(given_ + worst * dim, other, dim));
+    most = std::max(most, distances[k]);
+  }
+  for (std::size_t k = 0; k < index_->neighbours(); ++k) sum += std::exp(distances[k] - most);
+  return static_cast<float>(std::sqrt(best_[worst]) * (1.0 - std::exp(distances[0] - most) / sum));
 }
 
 void BankSearchPlan::work(void *self, std::size_t worker) noexcept {

@@ -16,6 +16,7 @@
 namespace edgead {
 
 constexpr std::uint32_t kMostBankVectors = 1u << 26, kMostBankDim = 4096, kMostBankQueries = 1u << 20;
+constexpr std::uint32_t kMostNeighbours = 64;
 
 // Bytes of a bank; 0 where that is more than 64 GiB (window_search_plan.hpp).
 std::uint64_t bank_search_bytes(std::uint32_t vectors, std::uint32_t dim) noexcept;
@@ -27,6 +28,12 @@ class BankIndex {
   [[nodiscard]] edgead_status prepare(const float *bank, std::size_t bytes, std::uint32_t vectors, std::uint32_t dim,
                                       std::uint64_t cpu_mask, const ErrorSink &sink) noexcept;
 
+  // Of each vector of the bank, for BankSearchPlan::score; read in place, too.
+  [[nodiscard]] edgead_status set_neighbours(const std::int32_t *near, std::size_t bytes, std::uint32_t neighbours,
+                                             const ErrorSink &sink) noexcept;
+
+  std::size_t neighbours() const noexcept { return neighbours_; }
+  const std::int32_t *near(std::size_t index) const noexcept { return near_ + index * neighbours_; }
   std::size_t vectors() const noexcept { return vectors_; }
   std::size_t dim() const noexcept { return dim_; }
   std::size_t tiles() const noexcept { return (vectors_ + kBankTile - 1) / kBankTile; }
@@ -45,7 +52,8 @@ class BankIndex {
 
   const BankKernels *kernels_ = nullptr;
   const float *bank_ = nullptr;
-  std::size_t vectors_ = 0, dim_ = 0;
+  const std::int32_t *near_ = nullptr;
+  std::size_t vectors_ = 0, dim_ = 0, neighbours_ = 0;
   bool coded_ = false;
   double margin_ = 0.0;  // of rounding, as a share of the squares that enter a comparison
   Buffer<float> centre_, base_, residual_, length_, scale_;
@@ -61,6 +69,9 @@ class BankSearchPlan {
 
   // count <= queries rows of `dim`. A query that is not finite gets index 0 and NaN.
   void run(const float *queries, std::size_t count, std::int32_t *indices, float *distances) noexcept;
+
+  // Of the last run, which had queries, weighted by the neighbours (there are some); see edgead_bank_search_run.
+  float score() const noexcept;
 
   const BankIndex &index() const noexcept { return *index_; }
   std::size_t queries() const noexcept { return queries_; }

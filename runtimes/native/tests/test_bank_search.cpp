@@ -124,7 +124,7 @@ void test_against_brute_force() {
       std::vector<float> distances(made.queries);
       for (int again = 0; again < 2; ++again) {  // the second time it begins with what it found
         CHECK_EQ(edgead_bank_search_run(search, given, made.queries, indices.data(), distances.data(), made.queries,
-                                        nullptr, 0), EDGEAD_OK);
+                                        nullptr, nullptr, 0), EDGEAD_OK);
         for (std::uint32_t i = 0; i < made.queries; ++i)
           check_query(made, given + std::size_t{i} * made.dim, indices[i], distances[i]);
         if (first.empty()) first = indices;
@@ -140,13 +140,47 @@ void test_the_first_of_equals() {
   edgead_bank_search *search = create(made.bank.data(), made, 2, ~std::uint64_t{0});
   std::vector<std::int32_t> indices(7, -1);
   std::vector<float> distances(7);
-  CHECK_EQ(edgead_bank_search_run(search, made.query.data(), 7, indices.data(), distances.data(), 7, nullptr, 0),
+  CHECK_EQ(edgead_bank_search_run(search, made.query.data(), 7, indices.data(), distances.data(), 7, nullptr, nullptr, 0),
            EDGEAD_OK);
   for (int i = 0; i < 7; ++i) {
     CHECK_EQ(indices[i], 0);
     CHECK(distances[i] == static_cast<float>(std::sqrt(1.25)));
   }
   edgead_bank_search_destroy(search);
+}
+
+void test_the_weighted_score() {
+  // One value per vector: 0, 4 and 5; the queries are 0.5, 7 and 4.25, so 7 decides, of vector 2.
+  const float bank[] = {0.0f, 4.0f, 5.0f}, queries[] = {0.5f, 7.0f, 4.25f};
+  const std::int32_t near[] = {0, 1, 1, 2, 2, 1};
+  edgead_bank_search_options options;
+  edgead_bank_search_options_init(&options, sizeof options);
+  options.dim = 1;
+  options.vectors = options.queries = 3;
+  options.bank = bank;
+  options.bank_bytes = sizeof bank;
+  options.neighbours = 2;
+  options.near = near;
+  options.near_bytes = sizeof near;
+  edgead_bank_search *search = nullptr;
+  CHECK_EQ(edgead_bank_search_create(&options, &search, nullptr, 0), EDGEAD_OK);
+  float distances[3], score = 0.0f;
+  CHECK_EQ(edgead_bank_search_run(search, queries, 3, nullptr, distances, 3, &score, nullptr, 0), EDGEAD_OK);
+  CHECK(std::fabs(score - 2.0 * (1.0 - std::exp(2.0) / (std::exp(2.0) + std::exp(3.0)))) < 1e-6);
+  const float odd[] = {0.5f, kNan, 4.25f};
+  CHECK_EQ(edgead_bank_search_run(search, odd, 3, nullptr, distances, 3, &score, nullptr, 0), EDGEAD_OK);
+  CHECK(std::isnan(score));
+  CHECK_EQ(edgead_bank_search_run(search, queries, 0, nullptr, distances, 3, &score, nullptr, 0),
+           EDGEAD_ERR_INVALID_ARGUMENT);
+  edgead_bank_search_destroy(search);
+  char message[256] = "";
+  const std::int32_t outside[] = {0, 1, 1, 3, 2, 1};
+  options.near = outside;
+  CHECK_EQ(edgead_bank_search_create(&options, &search, message, sizeof message), EDGEAD_ERR_INVALID_ARGUMENT);
+  CHECK(std::strstr(message, "a neighbour of vector 1 is 3") != nullptr);
+  options.near_bytes = 4;
+  CHECK_EQ(edgead_bank_search_create(&options, &search, message, sizeof message), EDGEAD_ERR_INVALID_ARGUMENT);
+  CHECK(std::strstr(message, "the neighbours have 4 bytes, their shape asks for 24") != nullptr);
 }
 
 void test_refusals() {
@@ -182,11 +216,11 @@ void test_refusals() {
   options.bank_bytes = bank.size() * sizeof(float);
   CHECK_EQ(edgead_bank_search_create(&options, &search, message, sizeof message), EDGEAD_OK);
   float distance = 0.0f;
-  CHECK_EQ(edgead_bank_search_run(search, bank.data(), 2, nullptr, &distance, 1, message, sizeof message),
+  CHECK_EQ(edgead_bank_search_run(search, bank.data(), 2, nullptr, &distance, 1, nullptr, message, sizeof message),
            EDGEAD_ERR_INVALID_ARGUMENT);
-  CHECK_EQ(edgead_bank_search_run(search, bank.data(), 1, nullptr, &distance, 0, message, sizeof message),
+  CHECK_EQ(edgead_bank_search_run(search, bank.data(), 1, nullptr, &distance, 0, nullptr, message, sizeof message),
            EDGEAD_ERR_BUFFER_TOO_SMALL);
-  CHECK_EQ(edgead_bank_search_run(search, bank.data(), 1, nullptr, &distance, 1, message, sizeof message), EDGEAD_OK);
+  CHECK_EQ(edgead_bank_search_run(search, bank.data(), 1, nullptr, &distance, 1, nullptr, message, sizeof message), EDGEAD_OK);
   CHECK(distance == 0.0f);
   edgead_bank_search_destroy(search);
   edgead_bank_search_destroy(nullptr);
@@ -197,6 +231,7 @@ void test_refusals() {
 int main() {
   test_against_brute_force();
   test_the_first_of_equals();
+  test_the_weighted_score();
   test_refusals();
   return check_failures();
 }

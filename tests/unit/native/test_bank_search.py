@@ -1,4 +1,4 @@
-"""The bank search on features of real images, against brute force in float64, and what its binding refuses."""
+"""The bank search on features of real images, against brute force in float64; what its binding refuses."""
 
 from __future__ import annotations
 

@@ -287,10 +287,13 @@ typedef struct edgead_bank_search_options {
   uint32_t vectors; /* N, in the bank; 1 to 2^26 */
   uint32_t queries; /* M, most per run; 1 to 2^20; default 1 */
   uint32_t threads; /* that a run uses, the caller's among them; 0 = the process's cores, at most 16 */
-  uint32_t reserved;
+  uint32_t neighbours; /* K, 0 to 64; 0 = runs give no score */
   const float *bank; /* (vectors, dim), packed; values finite and at most 1e15. It is not copied, in spite of the
                       * conventions above: it must stay as it is until destroy */
   size_t bank_bytes;
+  const int32_t *near; /* (vectors, neighbours): for each vector of the bank those nearest to it, itself first. Not
+                        * copied either. NULL where neighbours is 0 */
+  size_t near_bytes;
   uint64_t cpu_mask; /* default ~0 */
 } edgead_bank_search_options;
 
@@ -301,10 +304,13 @@ EDGEAD_API edgead_status edgead_bank_search_create(const edgead_bank_search_opti
                                                    size_t error_buf_size);
 /* Exact: the vector that has the least distance in double precision, of equally near ones the first. A run takes
  * longest where very many vectors are nearly equally near. queries: (count, dim), packed. indices: count, may be NULL.
- * distances: count, Euclidean. capacity in elements, of both. A query that is not finite gets 0 and NaN. */
+ * distances: count, Euclidean. capacity in elements, of both. A query that is not finite gets 0 and NaN.
+ * score: NULL, or, where there are neighbours, one value: with q the query whose distance s is the largest (the first of
+ * equal ones), b the vector found for it and d the distances of q to the neighbours of b, s * (1 - softmax(d)[0]); NaN
+ * where a distance is. */
 EDGEAD_API edgead_status edgead_bank_search_run(edgead_bank_search *search, const float *queries, uint32_t count,
-                                                int32_t *indices, float *distances, size_t capacity, char *error_buf,
-                                                size_t error_buf_size);
+                                                int32_t *indices, float *distances, size_t capacity, float *score,
+                                                char *error_buf, size_t error_buf_size);
 EDGEAD_API void edgead_bank_search_destroy(edgead_bank_search *search);
 
 /* ---- Model: an opened, verified bundle and one engine that is compiled from it. ---- */
