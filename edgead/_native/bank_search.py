@@ -141,6 +141,8 @@ class BankSearch:
                 f"distances {distances.dtype} {distances.shape} do not fit each other and a bank of "
                 f"{self._bank.shape}"
             )
+        if score is not None and (score.dtype.name, score.shape) != ("float32", (1,)):
+            raise UsageError(f"the score is {score.dtype} {score.shape}; it must be float32 (1,)")
         if not all(array.flags.c_contiguous for array in (queries, indices, distances)):
             raise UsageError("the search takes C-contiguous arrays")
         status = self._lib.edgead_bank_search_run(

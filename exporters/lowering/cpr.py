@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead.bundle.head import WINDOW_SEARCH
 from edgead.detectors._base import DetectorOutput
 from edgead.detectors._cpr_networks import EPS, ConvBnRelu, Inception, RetrievalHead
 from edgead.detectors.cpr import INT8_SCALE, Cpr
@@ -31,6 +32,9 @@ from edgead.errors import OutputError
 from edgead.exporters._head_files import query_path, write_head
 from edgead.exporters.lowering._fold import absorb, fold_backbone
 from edgead.exporters.onnx_exporter import trace
+
+SEARCH = WINDOW_SEARCH
+"""The head that `write_search` writes files for."""
 
 
 class LoweredHead(nn.Module):

@@ -12,15 +12,23 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead.bundle.head import BANK_SEARCH
 from edgead.detectors._base import DetectorOutput
 from edgead.detectors.patchcore import PatchCore
+from edgead.errors import OutputError
+from edgead.exporters._head_files import BANK_FOLDER, query_path, write_bank_head
 from edgead.exporters.lowering._fold import fold_backbone
 from edgead.exporters.lowering._patch_affine import forms, poolings
+from edgead.exporters.onnx_exporter import trace
+
+SEARCH = BANK_SEARCH
+"""The head that `write_search` writes files for."""
 
 
 class LoweredQuery(nn.Module):
@@ -122,3 +130,27 @@ def lower(detector: PatchCore) -> LoweredPatchCore:
         InternalError: the backbone does not fold (see `fold_backbone`).
     """
     return LoweredPatchCore(detector).to(detector.bank.dtype).requires_grad_(False).eval()
+
+
+def write_search(detector: PatchCore, lowered: LoweredPatchCore, graph: Path) -> None:
+    """Write what targets with a ``bank_search`` head are made of, beside graph.onnx.
+
+    Args:
+        detector: whose bank is written.
+        lowered: what `lower` made of it.
+        graph: graph.onnx.
+
+    Raises:
+        OutputError: the files cannot be written.
+    """
+    import onnx
+
+    image = torch.zeros((1, *detector.geometry.input_size, 3), dtype=torch.uint8)
+    model = trace(lowered.query, {"image": image}, ["query"], {"edgead.detector": detector.name})
+    path = query_path(graph, BANK_FOLDER)
+    try:
+        onnx.save(model, path)
+    except OSError as err:
+        raise OutputError(f"cannot write {path}: {err.strerror or err}") from err
+    near = detector.near.numpy() if detector.config.neighbours else None
+    write_bank_head(graph, detector.bank.numpy(), near, grid=detector.grid)

@@ -172,18 +172,18 @@ def add_head(tree: dict[str, Any]) -> dict[str, Any]:
 def test_a_head_is_read_and_written(manifest: Manifest) -> None:
     read = Manifest.from_json(changed(manifest, add_head))
     assert Manifest.from_json(read.to_json()) == read
-    head = read.targets[0].window_search
+    head = read.targets[0].search
     assert head is not None
     assert head.to_values() == read.targets[0].head
     assert [head.bank_bytes(level) for level in head.levels] == [2 * 3 * 16 * 2]
-    assert read.targets[1].window_search is None
+    assert read.targets[1].search is None
     assert b'"head"' not in manifest.to_json()
 
 
 def test_the_head_of_an_engine_that_is_not_known_is_kept(manifest: Manifest) -> None:
     read = Manifest.from_json(changed(manifest, put("targets.0.head", {"kind": "later", "n": 1})))
     assert read.targets[0].head == {"kind": "later", "n": 1}
-    assert read.targets[0].window_search is None
+    assert read.targets[0].search is None
     assert Manifest.from_json(changed(manifest, put("targets.0.head", None))) == manifest
 
 
