@@ -11,7 +11,8 @@
  *              distinct objects are independent. A session that is called while a call is under way says
  *              EDGEAD_ERR_INVALID_STATE.
  *   Hot path   the *_run functions allocate nothing, take no lock, print nothing, do no input or output, and read
- *              no byte outside the stated buffers; the engine's own library does as it pleases. A session's first
+ *              no byte outside the stated buffers; the engine's own library does as it pleases, and a bank search
+ *              wakes threads of its own and waits for them. A session's first
  *              frame of a new size or format is planned (edgead_session_prepare does it ahead of time).
  *   Versions   structs begin with struct_size = sizeof(the struct as the caller compiled it); fields are only
  *              ever added at the end. edgead_abi_version() rises only by an incompatible change.
