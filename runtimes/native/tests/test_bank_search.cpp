@@ -149,6 +149,33 @@ void test_the_first_of_equals() {
   edgead_bank_search_destroy(search);
 }
 
+// Codes as wrong as they can be: the first value sets the scale, the others, alike, lie between two codes and decide.
+// Queries are coded exactly. Where the bound were too small, the nearest vector would be ruled out.
+void test_residuals_that_decide() {
+  Random random(9);
+  std::uniform_real_distribution<float> others(-2.0f, 2.0f);
+  const auto add = [](std::vector<float> &to, float first, float other) {
+    to.push_back(first);
+    to.insert(to.end(), 64, other);
+  };
+  for (int round = 0; round < 300; ++round) {
+    Case made{512, 5, 65, {}, {}};
+    for (int i = 0; i < 256; ++i) {  // in pairs around the origin, which is the centre then; one in a tile is near
+      const float value = i % 32 == 0 ? others(random) : 50.0f;
+      add(made.bank, 100.0f, value);
+      add(made.bank, -100.0f, -value);
+    }
+    for (int step = -2; step <= 2; ++step) add(made.query, 100.0f, static_cast<float>(step) * 100.0f / 127.0f);
+    edgead_bank_search *search = create(made.bank.data(), made, 1, ~std::uint64_t{0});
+    std::int32_t indices[5];
+    float distances[5];
+    CHECK_EQ(edgead_bank_search_run(search, made.query.data(), 5, indices, distances, 5, nullptr, nullptr, 0),
+             EDGEAD_OK);
+    for (std::size_t i = 0; i < 5; ++i) check_query(made, made.query.data() + 65 * i, indices[i], distances[i]);
+    edgead_bank_search_destroy(search);
+  }
+}
+
 void test_the_weighted_score() {
   // One value per vector: 0, 4 and 5; the queries are 0.5, 7 and 4.25, so 7 decides, of vector 2.
   const float bank[] = {0.0f, 4.0f, 5.0f}, queries[] = {0.5f, 7.0f, 4.25f};
@@ -231,6 +258,7 @@ void test_refusals() {
 int main() {
   test_against_brute_force();
   test_the_first_of_equals();
+  test_residuals_that_decide();
   test_the_weighted_score();
   test_refusals();
   return check_failures();
