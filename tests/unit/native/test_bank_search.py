@@ -17,7 +17,6 @@ from edgead.backbones import _base as backbones
 from edgead.backbones._weights import load_weights
 from edgead.errors import UsageError
 
-BOTTLE = Path(__file__).resolve().parents[4] / "shared" / "data" / "mvtec_bottle"
 MASKS = (
     0,
     _library.CPU_AVX2,
@@ -47,10 +46,9 @@ def run(search: BankSearch, queries: Floats) -> tuple[npt.NDArray[np.int32], Flo
 
 
 @pytest.mark.realdata
-@pytest.mark.skipif(not BOTTLE.is_dir(), reason=f"{BOTTLE} is missing")
-def test_real_features_have_the_neighbour_that_brute_force_finds() -> None:
-    bank = features(sorted((BOTTLE / "train" / "good").iterdir())[:6])
-    defects = features(sorted((BOTTLE / "test").glob("broken_large/*"))[:2])
+def test_real_features_have_the_neighbour_that_brute_force_finds(bottle: Path) -> None:
+    bank = features(sorted((bottle / "train" / "good").iterdir())[:6])
+    defects = features(sorted((bottle / "test").glob("broken_large/*"))[:2])
     far = defects[::16] * np.float32(1e4)
     for queries in (defects, far):
         exact = np.empty(len(queries))
