@@ -1,7 +1,7 @@
-"""Files of a windowed search beside graph.onnx: lowerings write, exporters of `…+window_search` read them.
+"""Files of a search beside graph.onnx: lowerings write them, exporters of `…_search` engines read them.
 
 They lie where the bundle will have them: ``heads/window_search/`` holds ``query.onnx`` (the graph up to the
-query tensors), ``head.json`` and one bank per level.
+query tensors), ``head.json`` and one bank per level; ``heads/bank_search/`` likewise one bank.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.bundle.head import FILE, BankType, SearchLevel, WindowSearch
+from edgead.bundle.head import FILE, BankSearch, BankType, SearchLevel, WindowSearch
 from edgead.errors import BundleError, InternalError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 FOLDER = "heads/window_search"
+BANK_FOLDER = "heads/bank_search"
 QUERY = "query.onnx"
 
 
-def query_path(graph: Path) -> Path:
+def query_path(graph: Path, folder: str = FOLDER) -> Path:
     """Where the query graph of `graph` (graph.onnx) is to be written; its folder is made.
 
     Raises:
         OutputError: the folder cannot be made.
     """
-    path = graph.parent / FOLDER / QUERY
+    path = graph.parent / folder / QUERY
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:
@@ -98,30 +99,73 @@ def write_head(
     return head
 
 
-def read_head(graph: Path) -> tuple[Path, WindowSearch]:
-    """The query graph beside `graph` (graph.onnx), and its head.
+def write_bank_head(
+    graph: Path,
+    bank: npt.NDArray[np.float32],
+    near: npt.NDArray[np.int64] | None,
+    *,
+    grid: tuple[int, int],
+) -> BankSearch:
+    """As `write_head`, of a search for the nearest vector of one bank.
+
+    Args:
+        graph: graph.onnx.
+        bank: (N, D).
+        near: (N, K), the neighbours that weigh the score; None = the graph has no image_score.
+        grid: (h, w) of the map, the recipe's.
+
+    Raises:
+        InternalError: sizes that no reader takes.
+        OutputError: no room or no permission.
+    """
+    count = 0 if near is None else near.shape[1]
+    head = BankSearch(
+        vectors=bank.shape[0],
+        dim=bank.shape[1],
+        bank_file=f"{BANK_FOLDER}/bank.f32",
+        grid=grid,
+        neighbours=count,
+        neighbours_file=f"{BANK_FOLDER}/neighbours.i32" if count else "",
+    )
+    if problem := next(head.problems(), None):
+        raise InternalError(f"a head that no reader takes: {problem}")
+    folder = query_path(graph, BANK_FOLDER).parent
+    try:
+        bank.astype("<f4").tofile(graph.parent / head.bank_file)
+        if near is not None:
+            near.astype("<i4").tofile(graph.parent / head.neighbours_file)
+        head.write(folder / FILE)
+    except OSError as err:
+        raise OutputError(f"cannot write the search's bank to {folder}: {err}") from err
+    return head
+
+
+def read_head(graph: Path, engine: str) -> tuple[Path, WindowSearch | BankSearch]:
+    """The query graph beside `graph` (graph.onnx) for `engine` (``openvino+bank_search`` …), and its head.
 
     Raises:
         UsageError: the detector's lowering has written none.
         InternalError: what it wrote is incomplete.
     """
-    query = graph.parent / FOLDER / QUERY
+    kind = engine.partition("+")[2]
+    query = graph.parent / "heads" / kind / QUERY
     if not query.is_file():
         raise UsageError(
-            "this detector has no window_search head; choose a target without it, for instance openvino:fp32"
+            f"this detector has no {kind} head; choose a target without it, for instance openvino:fp32"
         )
     try:
-        return query, WindowSearch.read(query.with_name(FILE))
+        path = query.with_name(FILE)
+        return query, BankSearch.read(path) if kind == "bank_search" else WindowSearch.read(path)
     except (BundleError, OSError) as err:
         raise InternalError(f"{query.with_name(FILE)} cannot be read: {err}") from err
 
 
-def bank_files(graph: Path, head: WindowSearch) -> tuple[Path, ...]:
-    """The banks of `head`, beside `graph` (graph.onnx)."""
-    return tuple(graph.parent / level.bank_file for level in head.levels)
+def bank_files(graph: Path, head: WindowSearch | BankSearch) -> tuple[Path, ...]:
+    """What `head` searches, beside `graph` (graph.onnx)."""
+    return tuple(graph.parent / name for name in head.file_sizes())
 
 
-def copy_head(head: WindowSearch, folder: Path) -> Path:
+def copy_head(head: WindowSearch | BankSearch, folder: Path) -> Path:
     """Write ``head.json`` beside a compiled graph in `folder`.
 
     Raises:

@@ -21,7 +21,7 @@ class OnnxRuntimeWindowSearchExporter(OnnxRuntimeExporter):
 
     def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
         """Nothing is written."""
-        query, head = read_head(graph)
+        query, head = read_head(graph, self.engine)
         made = super().compile_impl(query, target, folder)
         return dataclasses.replace(
             made,

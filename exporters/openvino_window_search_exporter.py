@@ -24,7 +24,7 @@ class OpenVINOWindowSearchExporter(OpenVINOExporter):
 
     def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
         """Convert the query graph; the banks stay where they are."""
-        query, head = read_head(graph)
+        query, head = read_head(graph, self.engine)
         made = super().compile_impl(query, target, folder)
         return dataclasses.replace(
             made,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edgead._native.window_search import WindowSearch as NativeSearch
-from edgead.bundle.head import FILE, WindowSearch
+from edgead.bundle.head import FILE, BankSearch, WindowSearch
 from edgead.errors import BundleError, EngineError, UsageError
 from edgead.runtimes._base import RawOutput
 from edgead.runtimes._graph import GraphOutputs
@@ -15,6 +15,8 @@ from edgead.runtimes._graph import GraphOutputs
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+_Kind = TypeVar("_Kind", WindowSearch, BankSearch)
 
 REFERENCES, WEIGHT = "references", "weight"
 
@@ -46,15 +48,7 @@ class SearchedOutputs(GraphOutputs):
             UsageError: there is no ``head.json`` beside the graph, or no bank above it.
             EngineError: ``head.json`` or a bank is damaged.
         """
-        path = graph.with_name(FILE)
-        if not path.is_file():
-            raise UsageError(
-                f"{path} does not exist: {graph.name} stops at query tensors, and {FILE} says what to search"
-            )
-        try:
-            self._head = WindowSearch.read(path)
-        except (BundleError, OSError) as err:
-            raise EngineError(f"{path} cannot be read: {err}") from err
+        self._head = read_beside(graph, WindowSearch)
         self._search = _open(self._head, graph)
 
     def check(self, graph: Path, names: Sequence[str]) -> tuple[str, ...]:
@@ -97,6 +91,42 @@ class SearchedOutputs(GraphOutputs):
         )
 
 
+def read_beside(graph: Path, kind: type[_Kind]) -> _Kind:
+    """The ``head.json`` beside `graph`.
+
+    Raises:
+        UsageError: there is none.
+        EngineError: it is damaged.
+    """
+    path = graph.with_name(FILE)
+    if not path.is_file():
+        raise UsageError(
+            f"{path} does not exist: {graph.name} stops at query tensors, and {FILE} says what to search"
+        )
+    try:
+        return kind.read(path)
+    except (BundleError, OSError) as err:
+        raise EngineError(f"{path} cannot be read: {err}") from err
+
+
+def searched_files(head: WindowSearch | BankSearch, graph: Path) -> dict[str, Path]:
+    """Where the files that `head` names lie: in the nearest folder above `graph` that has them all.
+
+    Raises:
+        UsageError: no folder has.
+        EngineError: one is of another size than its shape.
+    """
+    sizes = head.file_sizes()
+    folders = graph.absolute().parents
+    root = next((folder for folder in folders if all((folder / name).is_file() for name in sizes)), None)
+    if root is None:
+        raise UsageError(f"{', '.join(sizes)}: not all lie in one folder above {graph}; {FILE} names them")
+    for name, size in sizes.items():
+        if (found := (root / name).stat().st_size) != size:
+            raise EngineError(f"{root / name} has {found:,} bytes, its shape asks for {size:,}")
+    return {name: root / name for name in sizes}
+
+
 def _open(head: WindowSearch, graph: Path) -> NativeSearch:
     """The search over the bank files, which are mapped, not read.
 
@@ -106,20 +136,11 @@ def _open(head: WindowSearch, graph: Path) -> NativeSearch:
     """
     import numpy as np
 
-    names = [level.bank_file for level in head.levels]
-    folders = graph.absolute().parents
-    root = next((folder for folder in folders if all((folder / name).is_file() for name in names)), None)
-    if root is None:
-        raise UsageError(f"{', '.join(names)}: not all lie in one folder above {graph}; {FILE} names them")
+    files = searched_files(head, graph)
     banks = []
     for level in head.levels:
-        path = root / level.bank_file
-        if path.stat().st_size != head.bank_bytes(level):
-            raise EngineError(
-                f"{path} has {path.stat().st_size:,} bytes, its shape asks for {head.bank_bytes(level):,}"
-            )
         shape = head.bank_shape(level)
-        mapped = np.memmap(path, _DTYPES[head.bank_type], "r", shape=shape)
+        mapped = np.memmap(files[level.bank_file], _DTYPES[head.bank_type], "r", shape=shape)
         banks.append(np.asarray(mapped))
     try:
         return NativeSearch(

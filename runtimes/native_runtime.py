@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgead._native.model import NativeModel
 from edgead._native.session import NativeSession
-from edgead.bundle.head import SUFFIX
+from edgead.bundle.head import SUFFIXES
 from edgead.errors import BundleError, InternalError
 from edgead.imaging.frame import Frame
 from edgead.runtimes._driver import RawScores, RuntimeName
@@ -28,7 +28,7 @@ _LIBRARIES = {
     "onnxruntime": ("capi/libonnxruntime.so*", "EDGEAD_ONNXRUNTIME_LIBRARY"),
 }
 ENGINES = tuple(_LIBRARIES)
-_OPENED = {engine + suffix: engine for engine in ENGINES for suffix in ("", SUFFIX)}
+_OPENED = {engine + suffix: engine for engine in ENGINES for suffix in ("", *SUFFIXES)}
 """What libedgead opens → the engine whose library it needs: a head is libedgead's own."""
 
 

@@ -34,8 +34,8 @@ from torch import Tensor, nn
 from edgead.benchmarks.environment import record
 from edgead.detectors._presets import PRESETS
 from edgead.detectors.simplenet import SimpleNet
-from edgead.exporters.lowering._patch_affine import forms
-from edgead.exporters.lowering.simplenet import LoweredSimpleNet, affine, lower, poolings
+from edgead.exporters.lowering._patch_affine import forms, poolings
+from edgead.exporters.lowering.simplenet import LoweredSimpleNet, affine, lower
 from edgead.exporters.onnx_exporter import trace
 
 MACS_BAR = 2.5
@@ -222,7 +222,7 @@ def measure(preset: str, options: argparse.Namespace) -> dict[str, Any]:
 def every_form(detector: SimpleNet, tap: int) -> dict[str, nn.Module]:
     """The forms of one tap's affine map by name, fewest MACs first."""
     mixing, _ = affine(detector)
-    found = forms(mixing, poolings(detector)[tap], detector.config.patch_size)
+    found = forms(mixing, poolings(detector.backbone, detector.config)[tap], detector.config.patch_size)
     return {form.name: form.layers.float().eval() for form in found}
 
 

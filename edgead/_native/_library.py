@@ -19,7 +19,7 @@ from edgead.errors import (
 
 ABI_VERSION = 1
 ALL_CPU_FEATURES = 2**64 - 1
-CPU_AVX2, CPU_AVX512, CPU_NEON = 1, 2, 4
+CPU_AVX2, CPU_AVX512, CPU_NEON, CPU_VNNI = 1, 2, 4, 8
 
 _ERRORS: dict[int, type[Exception]] = {
     1: UsageError,

@@ -9,7 +9,7 @@ from typing import Literal
 import edgead
 from edgead.bundle import _checks, _codec
 from edgead.bundle._tree import MANIFEST, MAX_MANIFEST_BYTES
-from edgead.bundle.head import SUFFIX, WindowSearch
+from edgead.bundle.head import BankSearch, WindowSearch, head_of
 from edgead.errors import BundleError, InternalError
 from edgead.types import Geometry, PostRecipe, Precision, Thresholds
 
@@ -163,8 +163,8 @@ class TargetEntry:
         thresholds: this target's own, raw units.
         score_tolerance: most that a golden image's raw score may move on another machine, raw units.
         map_tolerance: the same for each value of its map.
-        head: what libedgead does behind the engine, as `WindowSearch.to_values` gives it; None for an engine
-            that makes the map itself. Of engines that this edgead does not know, whatever it is.
+        head: what libedgead does behind the engine, as a head's `to_values` gives it; None for an engine that
+            makes the map itself. Of engines that this edgead does not know, whatever it is.
     """
 
     target: str
@@ -181,15 +181,13 @@ class TargetEntry:
     head: dict[str, object] | None = field(default=None, metadata=_codec.OPTIONAL)
 
     @property
-    def window_search(self) -> WindowSearch | None:
+    def search(self) -> WindowSearch | BankSearch | None:
         """The head of an engine whose name asks for one.
 
         Raises:
             BundleError: there is none, or not one that this edgead reads.
         """
-        if not self.engine.endswith(SUFFIX):
-            return None
-        return WindowSearch.from_values(self.head, "head")
+        return head_of(self.engine, self.head, "head")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,8 +215,8 @@ def _check_files(manifest: Manifest, sizes: dict[str, int], source: Path) -> Non
         wanted[matrix.start_file] = 4 * matrix.rows
         wanted[matrix.weights_file] = 4 * matrix.rows * matrix.band
     for entry in manifest.targets:
-        if head := entry.window_search:
-            wanted.update({level.bank_file: head.bank_bytes(level) for level in head.levels})
+        if head := entry.search:
+            wanted.update(head.file_sizes())
     for name, size in wanted.items():
         if sizes[name] != size:
             raise BundleError(f"{source}: {name} has {sizes[name]:,} bytes, its shape asks for {size:,}")

@@ -69,6 +69,28 @@ PRESETS: dict[str, dict[str, Any]] = {
             "noise": 0.015,
         },
     },
+    "patchcore": {
+        "detector": "patchcore",
+        "summary": "light: EfficientNet-Lite0 at strides 8 and 16, 256×256; a bank of 4,000 patches",
+        "config": {
+            "backbone": "efficientnet_lite0",
+            "taps": ["stage3", "stage5"],
+            "geometry": {"height": 256, "width": 256},
+        },
+        "training": {"share": 1.0, "most": 4000, "projection": 64},
+    },
+    "patchcore_wrn50": {
+        "detector": "patchcore",
+        "summary": "the paper's configuration: Wide ResNet-50-2, shorter side 256, centre 224×224, 10 % kept",
+        "config": {
+            "backbone": "wide_resnet50_2",
+            "taps": ["layer2", "layer3"],
+            "tap_dim": 1024,
+            "embedding_dim": 1024,
+            "geometry": {"height": 256, "width": 256, "mode": "shorter_side", "window": [224, 224]},
+        },
+        "training": {"share": 0.1, "projection": 128},
+    },
     "efficientad": {
         "detector": "efficientad",
         "summary": "the paper's small networks, 256×256; 38 GMAC per image; needs a teacher's weights",

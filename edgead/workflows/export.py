@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgead.bundle.head import SUFFIX
+from edgead.bundle.head import BANK_SEARCH, WINDOW_SEARCH
 from edgead.bundle.manifest import (
     DetectorInfo,
     GraphParity,
@@ -42,7 +42,9 @@ from edgead.workflows._sides import Side, score_side
 
 DEFAULT_TARGETS = ("openvino:fp32", "openvino:bf16", "onnxruntime:fp32")
 # Before these where the detector's lowering offers a search behind the engine, which is faster.
-SEARCH_TARGETS = ("openvino+window_search:fp32", "openvino+window_search:bf16")
+SEARCH_TARGETS = {
+    head: (f"openvino{head}:fp32", f"openvino{head}:bf16") for head in (WINDOW_SEARCH, BANK_SEARCH)
+}
 _GRAPH_TARGET = Target("onnxruntime", "fp32")
 
 
@@ -143,9 +145,9 @@ def export(
     wanted = None if targets is None else _parse(targets)
     detector, info = load(model)
     lowering = load_plugin("edgead.exporters.lowering", detector.name, kind="lowering")
-    write_search = getattr(lowering, "write_search", None)
+    search: str | None = getattr(lowering, "SEARCH", None)
     if wanted is None:
-        wanted = _parse(installed_defaults(search=write_search is not None))
+        wanted = _parse(installed_defaults(search=search))
     if info.train_hashes is None:
         show.say(
             f"{model} does not say what it was trained on: calibrate with good images that it has not seen"
@@ -173,8 +175,8 @@ def export(
             work / "graph.onnx",
             metadata={"edgead.detector": detector.name},
         )
-        if write_search is not None and any(target.engine.endswith(SUFFIX) for target in wanted):
-            write_search(detector, lowered, graph.path)
+        if search is not None and any(target.engine.endswith(search) for target in wanted):
+            lowering.write_search(detector, lowered, graph.path)
 
         def score(runtime: Runtime, path: Path, target: Target) -> Side:
             with runtime.open(path, target, threads=threads) as opened:
@@ -267,17 +269,17 @@ def export(
     )
 
 
-def installed_defaults(*, search: bool = False) -> tuple[str, ...]:
+def installed_defaults(*, search: str | None = None) -> tuple[str, ...]:
     """Those of `DEFAULT_TARGETS` whose engine is installed and whose precision this CPU has.
 
     Args:
-        search: begin with those of `SEARCH_TARGETS`.
+        search: the head that the detector's lowering offers, a key of `SEARCH_TARGETS`: begin with those.
     """
     from edgead.benchmarks.environment import record
 
     here, flags = engines(), record().cpu_flags
     found = []
-    for text in (*SEARCH_TARGETS, *DEFAULT_TARGETS) if search else DEFAULT_TARGETS:
+    for text in (*SEARCH_TARGETS.get(search or "", ()), *DEFAULT_TARGETS):
         target = Target.parse(text)
         bf16 = target.precision != "bf16" or {"avx512_bf16", "amx_bf16", "bf16"} & set(flags)
         if here[target.engine].available and bf16:

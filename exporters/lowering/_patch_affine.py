@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+from edgead.backbones._base import Backbone
 
 
 def pool_matrix(length: int, bins: int) -> Tensor:
@@ -25,6 +28,30 @@ def pool_matrix(length: int, bins: int) -> Tensor:
         start, stop = index * length // bins, -(-(index + 1) * length // bins)
         matrix[index, start:stop] = 1.0 / (stop - start)
     return matrix
+
+
+class PooledConfig(Protocol):
+    """What `poolings` reads of the config of a detector with a `PatchEmbedding`."""
+
+    @property
+    def taps(self) -> tuple[str, ...]: ...
+    @property
+    def tap_dim(self) -> int: ...
+    @property
+    def embedding_dim(self) -> int: ...
+    @property
+    def patch_size(self) -> int: ...
+
+
+def poolings(backbone: Backbone, config: PooledConfig) -> list[Tensor]:
+    """Per tap, (embedding_dim, C·p²): its patches' share of a `PatchEmbedding`, float64."""
+    dim = config.tap_dim
+    stacked = pool_matrix(dim * len(config.taps), config.embedding_dim)
+    return [
+        stacked[:, index * dim : (index + 1) * dim]
+        @ pool_matrix(backbone.spec.taps[tap].channels * config.patch_size**2, dim)
+        for index, tap in enumerate(config.taps)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

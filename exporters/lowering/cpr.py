@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead.bundle.head import WINDOW_SEARCH
 from edgead.detectors._base import DetectorOutput
 from edgead.detectors._cpr_networks import EPS, ConvBnRelu, Inception, RetrievalHead
 from edgead.detectors.cpr import INT8_SCALE, Cpr
@@ -33,10 +34,11 @@ from edgead.exporters._qdq import Int8Recipe
 from edgead.exporters.lowering._fold import absorb, fold_backbone
 from edgead.exporters.onnx_exporter import trace
 
-# A ranking and a weight, which few values would blur; depthwise convolutions as in `simplenet`.
-INT8 = Int8Recipe(
-    keep_float=("query.vocabulary/*", "query.object_map/*"), keep_float_between=("*_depthwise_conv/*",)
-)
+# A ranking and a weight, which few values would blur.
+INT8 = Int8Recipe(keep_float=("query.vocabulary/*", "query.object_map/*"))
+
+SEARCH = WINDOW_SEARCH
+"""The head that `write_search` writes files for."""
 
 
 class LoweredHead(nn.Module):

@@ -21,13 +21,8 @@ from torch import Tensor, nn
 
 from edgead.detectors._base import DetectorOutput
 from edgead.detectors.simplenet import SimpleNet
-from edgead.exporters._qdq import Int8Recipe
 from edgead.exporters.lowering._fold import fold_backbone, norm_affine
-from edgead.exporters.lowering._patch_affine import forms, pool_matrix
-
-# The channels that a depthwise convolution reads differ too much in size for one scale: on EfficientNet-Lite0
-# the map moved by 0.38 of its deviation with them in 8 bits, by 0.16 without.
-INT8 = Int8Recipe(keep_float_between=("*_depthwise_conv/*",))
+from edgead.exporters.lowering._patch_affine import forms, poolings
 
 
 class LoweredSimpleNet(nn.Module):
@@ -90,7 +85,9 @@ def lower(detector: SimpleNet) -> LoweredSimpleNet:
         folded = fold_backbone(backbone, (pixels / 255 - mean) / std, 1 / (255 * std.flatten()))
         mixing, constant = affine(detector)
         patch_size = detector.config.patch_size
-        branches = [forms(mixing, pooling, patch_size)[0].layers for pooling in poolings(detector)]
+        branches = [
+            forms(mixing, pooling, patch_size)[0].layers for pooling in poolings(backbone, detector.config)
+        ]
         # Bilinear weights sum to 1, so c may stand below the up-sampling too.
         branches[0][-1].bias = nn.Parameter(constant)
         tail = nn.Conv2d(mixing.shape[0], 1, 1, bias=False, dtype=torch.float64)
@@ -114,14 +111,3 @@ def affine(detector: SimpleNet) -> tuple[Tensor, Tensor]:
         bias = mixing @ detector.projection.bias.double() + bias
         mixing = mixing @ detector.projection.weight.double()
     return gain[:, None] * mixing, gain * bias + offset
-
-
-def poolings(detector: SimpleNet) -> list[Tensor]:
-    """Per tap, (embedding_dim, C·p²): its patches' share of the embedding, float64."""
-    config, dim = detector.config, detector.config.tap_dim
-    stacked = pool_matrix(dim * len(config.taps), config.embedding_dim)
-    return [
-        stacked[:, index * dim : (index + 1) * dim]
-        @ pool_matrix(detector.backbone.spec.taps[tap].channels * config.patch_size**2, dim)
-        for index, tap in enumerate(config.taps)
-    ]

@@ -15,6 +15,7 @@ SUITES = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
 @pytest.mark.parametrize(
     "command",
     [
+        ("bank_search.py", "--rounds", "1", "--cases", "0", "--growth", "1000"),
         ("harness_overhead.py", "--queries", "2000"),
         ("native_runtime.py", "--rounds", "1"),
         ("startup.py", "--runs", "1"),

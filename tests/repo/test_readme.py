@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import itertools
 import json
 import re
 import shlex
@@ -130,7 +131,7 @@ def test_the_exit_codes_are_those_of_the_error_tree() -> None:
 
 def test_the_tables_name_what_there_is() -> None:
     assert _column("| detector |") == list(PRESETS)
-    assert _column("| target | what") == [*DEFAULT_TARGETS, *SEARCH_TARGETS]
+    assert _column("| target | what") == [*DEFAULT_TARGETS, *itertools.chain(*SEARCH_TARGETS.values())]
     extras = importlib.metadata.metadata("edgead").get_all("Provides-Extra") or []
     assert sorted(_column("| extra |")) == sorted(extras)
 

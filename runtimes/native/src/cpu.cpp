@@ -27,8 +27,10 @@ std::uint64_t detect() noexcept {
     found |= EDGEAD_CPU_AVX2;
     if (EDGEAD_HAVE_avx512 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
+        __builtin_cpu_supports("avx512vl")) {
       found |= EDGEAD_CPU_AVX512;
+      if (__builtin_cpu_supports("avx512vnni")) found |= EDGEAD_CPU_VNNI;
+    }
   }
 #elif defined(__aarch64__)
   if (EDGEAD_HAVE_neon) found |= EDGEAD_CPU_NEON;  // part of the base architecture

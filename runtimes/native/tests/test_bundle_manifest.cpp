@@ -260,6 +260,52 @@ void check_head() {
   CHECK(!parse_manifest(with("/targets/0/head", nullptr).dump(), "m").targets[0].head);
 }
 
+// The same target with a bank of 5 vectors of 3 values behind it.
+Json with_bank() {
+  Json tree = with_head();
+  Json &target = tree["targets"][0];
+  const std::string name = "openvino+bank_search:fp32";
+  for (Json &image : tree["golden"])
+    for (Json &expected : image["expected"])
+      if (expected["target"] == target["target"]) expected["target"] = name;
+  target["target"] = name;
+  target["engine"] = "openvino+bank_search";
+  target["files"].push_back("near.i32");
+  target["head"] = {{"kind", "bank_search"}, {"vectors", 5},    {"dim", 3},
+                    {"grid", {4, 4}},        {"neighbours", 0}, {"neighbours_file", ""},
+                    {"bank_file", "heads/window_search/level0.bin"}};
+  return tree;
+}
+
+void check_bank() {
+  const edgead::Manifest read = parse_manifest(with_bank().dump(), "m");
+  CHECK(read.targets[0].bank && !read.targets[0].head && !read.targets[1].bank);
+  CHECK_EQ(edgead::bank_bytes(*read.targets[0].bank), 5 * 3 * 4);
+  const auto in_head = [](const char *place, const Json &value, const std::string &message) {
+    Json tree = with_bank();
+    tree["targets"][0]["head"][Json::json_pointer(place)] = value;
+    REFUSED(parse_manifest(tree.dump(), "m"), EDGEAD_ERR_BUNDLE, message);
+  };
+  in_head("/kind", "window_search", "must be one of bank_search");
+  in_head("/vectors", 0, "head.vectors 0 is out of range");
+  in_head("/dim", 4097, "head.dim 4097 is out of range");
+  in_head("/neighbours", 65, "head.neighbours 65 is out of range");
+  in_head("/neighbours", 2, "neighbours_file '' is not among the target's files");
+  in_head("/bank_file", "other.bin", "bank_file 'other.bin' is not among the target's files");
+  in_head("/bank_file", sound["targets"][0]["main_file"], "is not among the target's files");
+  in_head("/grid", {4, 5}, "head: grid is not post.grid, 4x4");
+  Json tree = with_bank();
+  tree["targets"][0]["head"]["vectors"] = 1 << 25;
+  tree["targets"][0]["head"]["dim"] = 4096;
+  REFUSED(parse_manifest(tree.dump(), "m"), EDGEAD_ERR_BUNDLE, "is larger than 64 GiB");
+  tree = with_bank();
+  tree["targets"][0]["head"]["neighbours"] = 2;
+  tree["targets"][0]["head"]["neighbours_file"] = "near.i32";
+  REFUSED(parse_manifest(tree.dump(), "m"), EDGEAD_ERR_BUNDLE, "and no image_score, the head 2 neighbours");
+  tree["targets"][0]["head"]["neighbours"] = 6;
+  REFUSED(parse_manifest(tree.dump(), "m"), EDGEAD_ERR_BUNDLE, "head: 6 neighbours of 5 vectors");
+}
+
 // Behind valid hashes.
 void check_against_files() {
   const auto open = [](const Files &files) {
@@ -288,6 +334,14 @@ void check_against_files() {
   files["manifest.json"] = with_head().dump();
   files["heads/window_search/level0.bin"] = std::string(2 * 3 * 16 * 2, '\0');
   CHECK(open(files)->manifest().targets[0].head.has_value());
+  files["manifest.json"] = with_bank().dump();
+  files["near.i32"] = "";
+  REFUSED(open(files), EDGEAD_ERR_BUNDLE, "level0.bin has");
+  files["heads/window_search/level0.bin"] = std::string(5 * 3 * 4, '\0');
+  CHECK(open(files)->manifest().targets[0].bank.has_value());
+  files.erase("near.i32");
+  files["manifest.json"] = with_head().dump();
+  files["heads/window_search/level0.bin"] = std::string(2 * 3 * 16 * 2, '\0');
   files["heads/window_search/level0.bin"].pop_back();
   REFUSED(open(files), EDGEAD_ERR_BUNDLE, "level0.bin has 191 bytes, its shape asks for 192");
   files = golden_bundle();
@@ -310,6 +364,7 @@ int main() {
   check_targets();
   check_rest();
   check_head();
+  check_bank();
   Json tree = sound;
   CHECK(check_required(tree, tree) > 80);
   check_against_files();

@@ -173,6 +173,29 @@ void check_search() {
   check_quiet("search", [&] { return request->infer({nullptr, 0}); });
 }
 
+// On one thread: waking another is a system call, which is counted.
+void check_bank() {
+  edgead::TargetEntry entry{};
+  entry.target = "openvino+bank_search:fp32";
+  entry.engine = "openvino+bank_search";
+  entry.files = {"query", "bank", "near"};
+  entry.bank = edgead::BankSearch{70, 5, 2, "bank", "near"};
+  const edgead::FileLookup file = [](const std::string &name) {
+    return std::make_shared<const edgead::Bytes>(name == "bank" ? 70 * 5 * 4 : 70 * 2 * 4);
+  };
+  const edgead::TensorShapes shapes{1, 8, 8, 1, 32, 32, true};
+  const std::vector<edgead::OutputTensor> none;
+  edgead::EngineOptions options;
+  options.threads = 1;
+  const auto engine = edgead::open_bank_search(
+      {file, shapes, entry, options, none}, [](const edgead::EngineSource &source) -> std::shared_ptr<edgead::Engine> {
+        return std::make_shared<Stored>(source.outputs);
+      });
+  const auto request = engine->create_request();
+  CHECK(request->score() != nullptr);
+  check_quiet("bank search", [&] { return request->infer({nullptr, 0}); });
+}
+
 }  // namespace
 
 int main() {
@@ -193,5 +216,6 @@ int main() {
     });
   }
   check_search();
+  check_bank();
   return check_failures();
 }

@@ -172,18 +172,82 @@ def add_head(tree: dict[str, Any]) -> dict[str, Any]:
 def test_a_head_is_read_and_written(manifest: Manifest) -> None:
     read = Manifest.from_json(changed(manifest, add_head))
     assert Manifest.from_json(read.to_json()) == read
-    head = read.targets[0].window_search
+    head = read.targets[0].search
     assert head is not None
     assert head.to_values() == read.targets[0].head
     assert [head.bank_bytes(level) for level in head.levels] == [2 * 3 * 16 * 2]
-    assert read.targets[1].window_search is None
+    assert read.targets[1].search is None
     assert b'"head"' not in manifest.to_json()
+
+
+def add_bank(tree: dict[str, Any], neighbours: int = 0) -> None:
+    """Make the first target one with a bank of 5 vectors of 3 values behind it."""
+    add_head(tree)
+    target, name = tree["targets"][0], "openvino+bank_search:fp32"
+    for image in tree["golden"]:
+        for expected in image["expected"]:
+            if expected["target"] == target["target"]:
+                expected["target"] = name
+    target |= {"target": name, "engine": "openvino+bank_search"}
+    target["files"] += ["bank.f32", "near.i32"]
+    target["head"] = {
+        "kind": "bank_search",
+        "vectors": 5,
+        "dim": 3,
+        "bank_file": "bank.f32",
+        "grid": [4, 4],
+        "neighbours": neighbours,
+        "neighbours_file": "near.i32" if neighbours else "",
+    }
+
+
+def test_a_bank_is_read_and_written(manifest: Manifest) -> None:
+    read = Manifest.from_json(changed(manifest, add_bank))
+    assert Manifest.from_json(read.to_json()) == read
+    head = read.targets[0].search
+    assert head is not None
+    assert head.to_values() == read.targets[0].head
+    assert head.file_sizes() == {"bank.f32": 60}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("kind", "window_search", "head: kind is 'window_search', must be one of bank_search"),
+        ("vectors", 0, "0 vectors, must be 1 to 67108864"),
+        ("dim", 4097, "dim is 4097, must be 1 to 4096"),
+        ("vectors", 2**25, "is larger than 64 GiB"),
+        ("neighbours", 6, "6 neighbours of 5 vectors, must be 0 to 64"),
+        ("neighbours", 2, "bank_file '' is not among its files"),
+        ("bank_file", "other", "bank_file 'other' is not among its files"),
+        ("grid", [4, 5], "grid is (4, 5), post.grid (4, 4)"),
+        ("grid", [2048, 1024], "grid is 2048x1024, must have 1 to 1048576 cells"),
+    ],
+)
+def test_what_is_wrong_with_a_bank_is_said(
+    manifest: Manifest, path: str, value: object, message: str
+) -> None:
+    def change(tree: dict[str, Any]) -> None:
+        add_bank(tree)
+        head = tree["targets"][0]["head"]
+        head[path] = value
+        if message.endswith("64 GiB"):
+            head["dim"] = 4096
+
+    with pytest.raises(BundleError, match=r"^m: target openvino\+bank_search:fp32: head: ") as caught:
+        Manifest.from_json(changed(manifest, change), "m")
+    assert message in str(caught.value)
+
+
+def test_neighbours_and_the_graph_s_own_score_go_together(manifest: Manifest) -> None:
+    with pytest.raises(BundleError, match="makes one map of one image and an image_score, the graph has"):
+        Manifest.from_json(changed(manifest, lambda tree: add_bank(tree, 2)), "m")
 
 
 def test_the_head_of_an_engine_that_is_not_known_is_kept(manifest: Manifest) -> None:
     read = Manifest.from_json(changed(manifest, put("targets.0.head", {"kind": "later", "n": 1})))
     assert read.targets[0].head == {"kind": "later", "n": 1}
-    assert read.targets[0].window_search is None
+    assert read.targets[0].search is None
     assert Manifest.from_json(changed(manifest, put("targets.0.head", None))) == manifest
 
 

@@ -32,6 +32,8 @@ def test_every_preset_builds_and_scores(name: str) -> None:
     config = preset["config"]
     if preset["detector"] == "cpr":  # without its bank it scores nothing
         config = config | {"references": 12}
+    if preset["detector"] == "patchcore":
+        config = config | {"vectors": 12}
     with torch.device("meta"):
         detector = _registry.detector_class(preset["detector"]).from_config(config).eval()
         height, width = detector.geometry.input_size

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from edgead import types
-from edgead._native import _library, image, model, postprocessor, preprocessor, session, window_search
+from edgead._native import (
+    _library,
+    bank_search,
+    image,
+    model,
+    postprocessor,
+    preprocessor,
+    session,
+    window_search,
+)
 from edgead.errors import BundleError, EngineError, ImageError, InternalError, RuntimeMissingError, UsageError
 
 INCLUDE = Path(__file__).resolve().parents[3] / "runtimes" / "native" / "include"
@@ -25,6 +34,7 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "edgead_post_result": postprocessor._Result,
     "edgead_search_level": window_search.LevelStruct,
     "edgead_window_search_options": window_search._Options,
+    "edgead_bank_search_options": bank_search._Options,
     "edgead_model_options": model.ModelOptions,
     "edgead_thresholds": model.ThresholdsStruct,
     "edgead_model_info": model.InfoStruct,
@@ -93,7 +103,7 @@ def _numbers(prefix: str) -> dict[str, int]:
 def test_the_numbers_are_the_header_s() -> None:
     assert _numbers("EDGEAD_PIXEL_") == types.PIXEL_FORMATS
     assert _numbers("EDGEAD_ABI_")["VERSION"] == _library.ABI_VERSION
-    cpu = {"AVX2": _library.CPU_AVX2, "AVX512": _library.CPU_AVX512, "NEON": _library.CPU_NEON}
+    cpu = {name.removeprefix("CPU_"): value for name, value in vars(_library).items() if name[:4] == "CPU_"}
     assert _numbers("EDGEAD_CPU_") == cpu
     banks = {"float32": "FP32", "float16": "FP16", "int8": "INT8"}
     assert _numbers("EDGEAD_BANK_") == {

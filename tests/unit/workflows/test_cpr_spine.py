@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgead.bundle.head import WINDOW_SEARCH
 from edgead.bundle.reader import open_bundle
 from edgead.detectors import model_file
 from edgead.detectors._presets import PRESETS
@@ -61,13 +62,13 @@ def test_every_engine_is_torch(
     assert detector.bank0.dtype == {"fp16": torch.float16, "int8": torch.int8}[bank_type]
 
     report = export(model, bundle, calib=spine.data, threads=1, accept=True)
-    assert list(report.targets) == list(installed_defaults(search=True))
+    assert list(report.targets) == list(installed_defaults(search=WINDOW_SEARCH))
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert manifest["post"]["score_rule"] == "top_k_sum"
     assert (manifest["post"]["top_k"], manifest["post"]["upsample"]) == (32, "none")
     heads = {entry["target"]: entry.get("head") for entry in manifest["targets"]}
     assert heads["onnxruntime:fp32"] is None
-    for name in set(SEARCH_TARGETS) & set(heads):
+    for name in set(SEARCH_TARGETS[WINDOW_SEARCH]) & set(heads):
         assert heads[name]["bank_type"] == bank_type
         assert heads[name]["references"] == trained.trained
 
@@ -82,8 +83,8 @@ def test_every_engine_is_torch(
 
 @pytest.mark.slow
 def test_both_drivers_search_alike(spine: Any, tmp_path: Path) -> None:
-    target = SEARCH_TARGETS[0]
-    if target not in installed_defaults(search=True):
+    target = SEARCH_TARGETS[WINDOW_SEARCH][0]
+    if target not in installed_defaults(search=WINDOW_SEARCH):
         pytest.skip("OpenVINO is not installed")
     model, bundle = tmp_path / "m", tmp_path / "b.edgead"
     train("small_cpr", spine.data, model)
@@ -102,8 +103,8 @@ def test_both_drivers_search_alike(spine: Any, tmp_path: Path) -> None:
 
 
 def test_a_detector_without_a_search_refuses_its_targets(spine: Any, tmp_path: Path) -> None:
-    target = SEARCH_TARGETS[0]
-    if target not in installed_defaults(search=True):
+    target = SEARCH_TARGETS[WINDOW_SEARCH][0]
+    if target not in installed_defaults(search=WINDOW_SEARCH):
         pytest.skip("OpenVINO is not installed")
     with pytest.raises(UsageError, match="no window_search head"):
         export(spine.model, tmp_path / "b.edgead", calib=spine.data, targets=[target])

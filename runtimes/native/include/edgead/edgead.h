@@ -11,7 +11,8 @@
  *              distinct objects are independent. A session that is called while a call is under way says
  *              EDGEAD_ERR_INVALID_STATE.
  *   Hot path   the *_run functions allocate nothing, take no lock, print nothing, do no input or output, and read
- *              no byte outside the stated buffers; the engine's own library does as it pleases. A session's first
+ *              no byte outside the stated buffers; the engine's own library does as it pleases, and a bank search
+ *              wakes threads of its own and waits for them. A session's first
  *              frame of a new size or format is planned (edgead_session_prepare does it ahead of time).
  *   Versions   structs begin with struct_size = sizeof(the struct as the caller compiled it); fields are only
  *              ever added at the end. edgead_abi_version() rises only by an incompatible change.
@@ -83,6 +84,7 @@ typedef int32_t edgead_status;
 #define EDGEAD_CPU_AVX2 ((uint64_t)1)   /* with FMA, F16C and BMI: x86-64-v3 */
 #define EDGEAD_CPU_AVX512 ((uint64_t)2) /* F, BW, CD, DQ, VL: x86-64-v4 */
 #define EDGEAD_CPU_NEON ((uint64_t)4)
+#define EDGEAD_CPU_VNNI ((uint64_t)8) /* AVX512_VNNI, beside EDGEAD_CPU_AVX512 */
 
 EDGEAD_API uint32_t edgead_abi_version(void);
 EDGEAD_API const char *edgead_version_string(void);           /* static, e.g. "0.1.0" */
@@ -274,6 +276,43 @@ EDGEAD_API edgead_status edgead_window_search_run(edgead_window_search *search, 
                                                   const int32_t *references, const float *weight, float *map,
                                                   size_t map_capacity, char *error_buf, size_t error_buf_size);
 EDGEAD_API void edgead_window_search_destroy(edgead_window_search *search);
+
+/* ---- Bank search: the nearest vector of a bank for each query, the head of engines named "...+bank_search". A model
+ * runs it by itself; these functions are for who has the queries from elsewhere. ---- */
+
+typedef struct edgead_bank_search edgead_bank_search;
+
+typedef struct edgead_bank_search_options {
+  uint32_t struct_size;
+  uint32_t dim;     /* D, 1 to 4096 */
+  uint32_t vectors; /* N, in the bank; 1 to 2^26 */
+  uint32_t queries; /* M, most per run; 1 to 2^20; default 1 */
+  uint32_t threads; /* that a run uses, the caller's among them; 0 = the process's cores, at most 16 */
+  uint32_t neighbours; /* K, 0 to 64; 0 = runs give no score */
+  const float *bank; /* (vectors, dim), packed; values finite and at most 1e15. It is not copied, in spite of the
+                      * conventions above: it must stay as it is until destroy */
+  size_t bank_bytes;
+  const int32_t *near; /* (vectors, neighbours): for each vector of the bank those nearest to it, itself first. Not
+                        * copied either. NULL where neighbours is 0 */
+  size_t near_bytes;
+  uint64_t cpu_mask; /* default ~0 */
+} edgead_bank_search_options;
+
+EDGEAD_API void edgead_bank_search_options_init(edgead_bank_search_options *options, uint32_t struct_size);
+/* Codes the bank: a quarter of its size more memory where the CPU has VNNI, else its size. */
+EDGEAD_API edgead_status edgead_bank_search_create(const edgead_bank_search_options *options,
+                                                   edgead_bank_search **out_search, char *error_buf,
+                                                   size_t error_buf_size);
+/* Exact: the vector that has the least distance in double precision, of equally near ones the first. A run takes
+ * longest where very many vectors are nearly equally near. queries: (count, dim), packed. indices: count, may be NULL.
+ * distances: count, Euclidean. capacity in elements, of both. A query that is not finite gets 0 and NaN.
+ * score: NULL, or, where there are neighbours, one value: with q the query whose distance s is the largest (the first of
+ * equal ones), b the vector found for it and d the distances of q to the neighbours of b, s * (1 - softmax(d)[0]); NaN
+ * where a distance is. */
+EDGEAD_API edgead_status edgead_bank_search_run(edgead_bank_search *search, const float *queries, uint32_t count,
+                                                int32_t *indices, float *distances, size_t capacity, float *score,
+                                                char *error_buf, size_t error_buf_size);
+EDGEAD_API void edgead_bank_search_destroy(edgead_bank_search *search);
 
 /* ---- Model: an opened, verified bundle and one engine that is compiled from it. ---- */
 

@@ -93,6 +93,10 @@ void check_file_sizes(const Manifest &m, const Tree &tree, const std::string &so
     check(matrix->weights_file, std::uint64_t{4} * matrix->rows * matrix->band);
   }
   for (const TargetEntry &entry : m.targets) {
+    if (entry.bank) {
+      check(entry.bank->bank_file, bank_bytes(*entry.bank));
+      if (entry.bank->neighbours > 0) check(entry.bank->neighbours_file, neighbours_bytes(*entry.bank));
+    }
     if (!entry.head) continue;
     for (const SearchLevel &level : entry.head->levels) check(level.bank_file, bank_bytes(*entry.head, level));
   }

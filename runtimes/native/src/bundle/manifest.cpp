@@ -51,7 +51,8 @@ TargetEntry read_target(const JsonField &field, const Manifest &m, const std::st
   t.map_tolerance = field.at("map_tolerance").number();
   if (t.score_tolerance < 0 || t.map_tolerance < 0)
     raise(EDGEAD_ERR_BUNDLE, "%s: a self-test tolerance is negative", where.c_str());
-  if (has_window_search(t.engine)) t.head = read_window_search(field.at("head"), t, m, where);
+  if (has_head(t.engine, WINDOW_SEARCH_SUFFIX)) t.head = read_window_search(field.at("head"), t, m, where);
+  if (has_head(t.engine, BANK_SEARCH_SUFFIX)) t.bank = read_bank_search(field.at("head"), t, m, where);
   return t;
 }
 

@@ -59,6 +59,7 @@ struct ThresholdValues {
 
 // What an engine's name ends with where libedgead searches a bank behind it.
 constexpr const char *WINDOW_SEARCH_SUFFIX = "+window_search";
+constexpr const char *BANK_SEARCH_SUFFIX = "+bank_search";
 
 struct SearchLevel {
   std::uint32_t height, width, window;
@@ -71,12 +72,18 @@ struct WindowSearch {
   std::vector<SearchLevel> levels;
 };
 
+struct BankSearch {
+  std::uint32_t vectors, dim, neighbours;  // neighbours 0: no image_score
+  std::string bank_file, neighbours_file;  // the latter empty without neighbours
+};
+
 struct TargetEntry {
   std::string target, engine, precision, device, main_file, engine_version;
   std::vector<std::string> files;
   ThresholdValues thresholds;
   double score_tolerance, map_tolerance;
   std::optional<WindowSearch> head;  // of engines "...+window_search", and only theirs
+  std::optional<BankSearch> bank;    // likewise of engines "...+bank_search"
 };
 
 struct GoldenExpectation {

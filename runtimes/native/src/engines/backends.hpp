@@ -36,6 +36,10 @@ std::shared_ptr<Engine> open_null(const EngineSource &source);
 // the search behind it. The target has a head, which was checked with the manifest.
 using OpenEngine = std::shared_ptr<Engine> (*)(const EngineSource &source);
 std::shared_ptr<Engine> open_window_search(const EngineSource &source, OpenEngine open);
+std::shared_ptr<Engine> open_bank_search(const EngineSource &source, OpenEngine open);
+
+// What the engine of the query graph reads: the target's files but `searched` ones and the manifest's `head` again.
+TargetEntry query_target(const TargetEntry &target, const std::vector<std::string> &searched);
 
 // Names and sizes of a graph, as an engine finds them, against the manifest's. All sizes must be static.
 struct GraphTensor {

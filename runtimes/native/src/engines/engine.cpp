@@ -1,5 +1,6 @@
 #include "engines/engine.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "engines/backends.hpp"
@@ -21,16 +22,32 @@ std::shared_ptr<Engine> open_engine(const FileLookup &file, const TensorShapes &
   if (shapes.has_score) outputs.push_back({SCORE_NAME, "f32", {n}});
   const EngineSource source{file, shapes, target, options, outputs};
   const std::string inner = target.engine.substr(0, target.engine.find('+'));
-  const bool searches = target.engine == inner + WINDOW_SEARCH_SUFFIX && target.head;
+  const bool windows = target.engine == inner + WINDOW_SEARCH_SUFFIX && target.head;
+  const bool bank = target.engine == inner + BANK_SEARCH_SUFFIX && target.bank;
   OpenEngine open = nullptr;
   if (inner == "openvino") open = open_openvino;
   if (inner == "onnxruntime") open = open_onnxruntime;
-  if (open != nullptr && searches) return open_window_search(source, open);
+  if (open != nullptr && windows) return open_window_search(source, open);
+  if (open != nullptr && bank) return open_bank_search(source, open);
   if (open != nullptr && inner == target.engine) return open(source);
   if (target.engine == "null") return open_null(source);
   throw Error{EDGEAD_ERR_UNSUPPORTED, target.target + ": libedgead has no engine '" + target.engine +
                                           "', it has openvino and onnxruntime, both also with " +
-                                          WINDOW_SEARCH_SUFFIX + ", and null; choose another target"};
+                                          WINDOW_SEARCH_SUFFIX + " and " + BANK_SEARCH_SUFFIX + ", and null; choose another target"};
+}
+
+TargetEntry query_target(const TargetEntry &target, const std::vector<std::string> &searched) {
+  constexpr const char *head_name = "head.json";  // beside the query graph, for Python
+  TargetEntry inner = target;
+  inner.engine = target.engine.substr(0, target.engine.find('+'));
+  inner.files.clear();
+  for (const std::string &file : target.files)
+    if (file.substr(file.rfind('/') + 1) != head_name &&  // npos + 1 = 0: no folder
+        std::find(searched.begin(), searched.end(), file) == searched.end())
+      inner.files.push_back(file);
+  inner.head.reset();
+  inner.bank.reset();
+  return inner;
 }
 
 std::size_t OutputTensor::count() const {

@@ -10,9 +10,6 @@
 namespace edgead {
 namespace {
 
-// Beside the query graph, for Python: the manifest's `head` again.
-constexpr const char *HEAD_NAME = "head.json";
-
 // What requests share: the engine of the query graph, and the banks, read in place.
 struct Searched {
   std::shared_ptr<Engine> engine;
@@ -99,20 +96,6 @@ std::vector<OutputTensor> query_outputs(const WindowSearch &head) {
   return outputs;
 }
 
-// What the engine of the query graph reads: the target's files but those of the search.
-TargetEntry graph_target(const TargetEntry &target) {
-  TargetEntry inner = target;
-  inner.engine = target.engine.substr(0, target.engine.find('+'));
-  inner.files.clear();
-  for (const std::string &file : target.files) {
-    bool mine = file.substr(file.rfind('/') + 1) == HEAD_NAME;  // npos + 1 = 0: no folder
-    for (const SearchLevel &level : target.head->levels) mine = mine || file == level.bank_file;
-    if (!mine) inner.files.push_back(file);
-  }
-  inner.head.reset();
-  return inner;
-}
-
 }  // namespace
 
 std::shared_ptr<Engine> open_window_search(const EngineSource &source, OpenEngine open) {
@@ -122,7 +105,9 @@ std::shared_ptr<Engine> open_window_search(const EngineSource &source, OpenEngin
   searched->map_height = source.shapes.grid_height;
   searched->map_width = source.shapes.grid_width;
   searched->cpu_mask = source.options.cpu_mask;
-  const TargetEntry inner = graph_target(target);
+  std::vector<std::string> files;
+  for (const SearchLevel &level : target.head->levels) files.push_back(level.bank_file);
+  const TargetEntry inner = query_target(target, files);
   const std::vector<OutputTensor> outputs = query_outputs(*target.head);
   searched->engine = open({source.file, source.shapes, inner, source.options, outputs});
   for (const SearchLevel &level : target.head->levels) {

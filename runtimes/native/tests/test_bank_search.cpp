@@ -1,0 +1,265 @@
+// Every level of the bank search against brute force in doubles, on random and extreme input, at sizes around the tile;
+// queries and bank end at a page that may not be read. And the shell: what it refuses.
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "check.hpp"
+#include "edgead/edgead.h"
+#include "guarded.hpp"
+
+namespace {
+
+using Random = std::mt19937;
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr std::uint64_t kLevels[] = {0, EDGEAD_CPU_AVX2, EDGEAD_CPU_AVX2 | EDGEAD_CPU_AVX512, ~std::uint64_t{0}};
+
+enum class Fill { normal, heavy_tails, outliers, alike, constant, shifted, tiny, huge, not_finite, count };
+
+std::uint32_t between(Random &random, std::uint32_t low, std::uint32_t high) {
+  return std::uniform_int_distribution<std::uint32_t>(low, high)(random);
+}
+
+struct Case {
+  std::uint32_t vectors, queries, dim;
+  std::vector<float> bank, query;
+};
+
+Case random_case(Random &random, Fill kind) {
+  static const std::uint32_t sizes[] = {1, 2, 5, 63, 64, 65, 128, 200, 1000};
+  static const std::uint32_t counts[] = {1, 5, 6, 7, 12, 50, 199};
+  static const std::uint32_t dims[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 33, 152};
+  Case made{sizes[between(random, 0, 8)], counts[between(random, 0, 6)], dims[between(random, 0, 10)], {}, {}};
+  std::normal_distribution<float> normal;
+  std::cauchy_distribution<float> cauchy;
+  const auto value = [&]() -> float {
+    switch (kind) {
+      case Fill::heavy_tails: return std::fmax(-1e6f, std::fmin(1e6f, cauchy(random)));
+      case Fill::alike: return static_cast<float>(between(random, 0, 1));  // many ties
+      case Fill::constant: return 3.25f;
+      case Fill::shifted: return 1000.0f + 0.01f * normal(random);
+      case Fill::tiny: return 1e-30f * normal(random);
+      case Fill::huge: return 1e13f * normal(random);
+      default: return normal(random);
+    }
+  };
+  made.bank.resize(std::size_t{made.vectors} * made.dim);
+  made.query.resize(std::size_t{made.queries} * made.dim);
+  for (float &v : made.bank) v = value();
+  for (float &v : made.query) v = value();
+  for (std::uint32_t i = 0; i < made.queries; ++i) {
+    float *const row = made.query.data() + std::size_t{i} * made.dim;
+    const float *const near = made.bank.data() + std::size_t{between(random, 0, made.vectors - 1)} * made.dim;
+    if (i % 3 == 0)  // nearly a vector of the bank, or one
+      for (std::uint32_t c = 0; c < made.dim; ++c) row[c] = near[c] + (i % 2 == 0 ? 0.0f : 0.01f * row[c]);
+    if (kind == Fill::outliers)
+      for (std::uint32_t c = 0; c < made.dim; ++c) row[c] *= std::pow(10.0f, static_cast<float>(between(random, 0, 30)));
+    if (kind == Fill::not_finite && i % 2 == 0) row[between(random, 0, made.dim - 1)] = i % 4 == 0 ? kNan : -kInfinity;
+  }
+  return made;
+}
+
+double squares(const float *left, const float *right, std::size_t dim) {
+  double sum = 0.0;
+  for (std::size_t c = 0; c < dim; ++c) {
+    const double apart = static_cast<double>(left[c]) - static_cast<double>(right[c]);
+    sum += apart * apart;
+  }
+  return sum;
+}
+
+// `found` and its distance are as brute force has them. Sums of another order may take another of two vectors that
+// agree to the last digits.
+void check_query(const Case &made, const float *query, std::int32_t found, float distance) {
+  double best = std::numeric_limits<double>::infinity();
+  for (std::uint32_t i = 0; i < made.vectors; ++i)
+    best = std::fmin(best, squares(query, made.bank.data() + std::size_t{i} * made.dim, made.dim));
+  if (!std::isfinite(best)) {
+    CHECK(std::isnan(distance));
+    CHECK_EQ(found, 0);
+    return;
+  }
+  CHECK(found >= 0 && static_cast<std::uint32_t>(found) < made.vectors);
+  const double own = squares(query, made.bank.data() + static_cast<std::size_t>(found) * made.dim, made.dim);
+  CHECK(own <= best * (1.0 + 1e-13));
+  CHECK(std::fabs(distance - std::sqrt(best)) <= 1e-6 * std::sqrt(best) + 1e-44);
+}
+
+edgead_bank_search *create(const float *bank, const Case &made, std::uint32_t threads, std::uint64_t mask) {
+  edgead_bank_search_options options;
+  edgead_bank_search_options_init(&options, sizeof options);
+  options.dim = made.dim;
+  options.vectors = made.vectors;
+  options.queries = made.queries;
+  options.threads = threads;
+  options.bank = bank;
+  options.bank_bytes = made.bank.size() * sizeof(float);
+  options.cpu_mask = mask;
+  edgead_bank_search *created = nullptr;
+  char message[256] = "";
+  CHECK_EQ(edgead_bank_search_create(&options, &created, message, sizeof message), EDGEAD_OK);
+  return created;
+}
+
+void test_against_brute_force() {
+  Random random(5);
+  for (int round = 0; round < 270; ++round) {
+    const auto kind = static_cast<Fill>(round % static_cast<int>(Fill::count));
+    const Case made = random_case(random, kind);
+    const Guarded bank(made.bank.size() * sizeof(float)), query(made.query.size() * sizeof(float));
+    std::memcpy(bank.data(), made.bank.data(), made.bank.size() * sizeof(float));
+    std::memcpy(query.data(), made.query.data(), made.query.size() * sizeof(float));
+    std::vector<std::int32_t> first;
+    for (const std::uint64_t mask : kLevels) {
+      edgead_bank_search *search =
+          create(reinterpret_cast<const float *>(bank.data()), made, between(random, 1, 3), mask);
+      if (search == nullptr) continue;
+      const auto *given = reinterpret_cast<const float *>(query.data());
+      std::vector<std::int32_t> indices(made.queries, -1);
+      std::vector<float> distances(made.queries);
+      for (int again = 0; again < 2; ++again) {  // the second time it begins with what it found
+        CHECK_EQ(edgead_bank_search_run(search, given, made.queries, indices.data(), distances.data(), made.queries,
+                                        nullptr, nullptr, 0), EDGEAD_OK);
+        for (std::uint32_t i = 0; i < made.queries; ++i)
+          check_query(made, given + std::size_t{i} * made.dim, indices[i], distances[i]);
+        if (first.empty()) first = indices;
+        CHECK(indices == first);  // of equally near ones every level takes the first
+      }
+      edgead_bank_search_destroy(search);
+    }
+  }
+}
+
+void test_the_first_of_equals() {
+  Case made{300, 7, 5, std::vector<float>(1500, 2.0f), std::vector<float>(35, 2.5f)};
+  edgead_bank_search *search = create(made.bank.data(), made, 2, ~std::uint64_t{0});
+  std::vector<std::int32_t> indices(7, -1);
+  std::vector<float> distances(7);
+  CHECK_EQ(edgead_bank_search_run(search, made.query.data(), 7, indices.data(), distances.data(), 7, nullptr, nullptr, 0),
+           EDGEAD_OK);
+  for (int i = 0; i < 7; ++i) {
+    CHECK_EQ(indices[i], 0);
+    CHECK(distances[i] == static_cast<float>(std::sqrt(1.25)));
+  }
+  edgead_bank_search_destroy(search);
+}
+
+// Codes as wrong as they can be: the first value sets the scale, the others, alike, lie between two codes and decide.
+// Queries are coded exactly. Where the bound were too small, the nearest vector would be ruled out.
+void test_residuals_that_decide() {
+  Random random(9);
+  std::uniform_real_distribution<float> others(-2.0f, 2.0f);
+  const auto add = [](std::vector<float> &to, float first, float other) {
+    to.push_back(first);
+    to.insert(to.end(), 64, other);
+  };
+  for (int round = 0; round < 300; ++round) {
+    Case made{512, 5, 65, {}, {}};
+    for (int i = 0; i < 256; ++i) {  // in pairs around the origin, which is the centre then; one in a tile is near
+      const float value = i % 32 == 0 ? others(random) : 50.0f;
+      add(made.bank, 100.0f, value);
+      add(made.bank, -100.0f, -value);
+    }
+    for (int step = -2; step <= 2; ++step) add(made.query, 100.0f, static_cast<float>(step) * 100.0f / 127.0f);
+    edgead_bank_search *search = create(made.bank.data(), made, 1, ~std::uint64_t{0});
+    std::int32_t indices[5];
+    float distances[5];
+    CHECK_EQ(edgead_bank_search_run(search, made.query.data(), 5, indices, distances, 5, nullptr, nullptr, 0),
+             EDGEAD_OK);
+    for (std::size_t i = 0; i < 5; ++i) check_query(made, made.query.data() + 65 * i, indices[i], distances[i]);
+    edgead_bank_search_destroy(search);
+  }
+}
+
+void test_the_weighted_score() {
+  // One value per vector: 0, 4 and 5; the queries are 0.5, 7 and 4.25, so 7 decides, of vector 2.
+  const float bank[] = {0.0f, 4.0f, 5.0f}, queries[] = {0.5f, 7.0f, 4.25f};
+  const std::int32_t near[] = {0, 1, 1, 2, 2, 1};
+  edgead_bank_search_options options;
+  edgead_bank_search_options_init(&options, sizeof options);
+  options.dim = 1;
+  options.vectors = options.queries = 3;
+  options.bank = bank;
+  options.bank_bytes = sizeof bank;
+  options.neighbours = 2;
+  options.near = near;
+  options.near_bytes = sizeof near;
+  edgead_bank_search *search = nullptr;
+  CHECK_EQ(edgead_bank_search_create(&options, &search, nullptr, 0), EDGEAD_OK);
+  float distances[3], score = 0.0f;
+  CHECK_EQ(edgead_bank_search_run(search, queries, 3, nullptr, distances, 3, &score, nullptr, 0), EDGEAD_OK);
+  CHECK(std::fabs(score - 2.0 * (1.0 - std::exp(2.0) / (std::exp(2.0) + std::exp(3.0)))) < 1e-6);
+  const float odd[] = {0.5f, kNan, 4.25f};
+  CHECK_EQ(edgead_bank_search_run(search, odd, 3, nullptr, distances, 3, &score, nullptr, 0), EDGEAD_OK);
+  CHECK(std::isnan(score));
+  CHECK_EQ(edgead_bank_search_run(search, queries, 0, nullptr, distances, 3, &score, nullptr, 0),
+           EDGEAD_ERR_INVALID_ARGUMENT);
+  edgead_bank_search_destroy(search);
+  char message[256] = "";
+  const std::int32_t outside[] = {0, 1, 1, 3, 2, 1};
+  options.near = outside;
+  CHECK_EQ(edgead_bank_search_create(&options, &search, message, sizeof message), EDGEAD_ERR_INVALID_ARGUMENT);
+  CHECK(std::strstr(message, "a neighbour of vector 1 is 3") != nullptr);
+  options.near_bytes = 4;
+  CHECK_EQ(edgead_bank_search_create(&options, &search, message, sizeof message), EDGEAD_ERR_INVALID_ARGUMENT);
+  CHECK(std::strstr(message, "the neighbours have 4 bytes, their shape asks for 24") != nullptr);
+}
+
+void test_refusals() {
+  std::vector<float> bank(12, 1.0f);
+  edgead_bank_search_options options{};
+  edgead_bank_search *search = nullptr;
+  char message[256] = "";
+  const auto refused = [&](const char *part, auto change) {
+    edgead_bank_search_options_init(&options, sizeof options);
+    options.dim = 3;
+    options.vectors = 4;
+    options.bank = bank.data();
+    options.bank_bytes = bank.size() * sizeof(float);
+    change();
+    CHECK_EQ(edgead_bank_search_create(&options, &search, message, sizeof message), EDGEAD_ERR_INVALID_ARGUMENT);
+    CHECK(std::strstr(message, part) != nullptr);
+    CHECK(search == nullptr);
+  };
+  refused("a bank of 0 vectors", [&] { options.vectors = 0; });
+  refused("vectors of 5000 values", [&] { options.dim = 5000; });
+  refused("its shape asks for 60", [&] { options.vectors = 5; });
+  refused("more than 64 GiB", [&] { options.vectors = 1u << 26, options.dim = 4096; });
+  refused("0 queries", [&] { options.queries = 0; });
+  refused("the bank has 0 bytes", [&] { options.bank = nullptr; });
+  refused("struct_size is 8", [&] { options.struct_size = 8; });
+  refused("vector 1 of the bank holds nan", [&] { bank[4] = kNan; });
+  refused("vector 1 of the bank holds 2e+15", [&] { bank[4] = 2e15f; });
+  bank[4] = 1.0f;
+  edgead_bank_search_options_init(&options, sizeof options);
+  options.dim = 3;
+  options.vectors = 4;
+  options.bank = bank.data();
+  options.bank_bytes = bank.size() * sizeof(float);
+  CHECK_EQ(edgead_bank_search_create(&options, &search, message, sizeof message), EDGEAD_OK);
+  float distance = 0.0f;
+  CHECK_EQ(edgead_bank_search_run(search, bank.data(), 2, nullptr, &distance, 1, nullptr, message, sizeof message),
+           EDGEAD_ERR_INVALID_ARGUMENT);
+  CHECK_EQ(edgead_bank_search_run(search, bank.data(), 1, nullptr, &distance, 0, nullptr, message, sizeof message),
+           EDGEAD_ERR_BUFFER_TOO_SMALL);
+  CHECK_EQ(edgead_bank_search_run(search, bank.data(), 1, nullptr, &distance, 1, nullptr, message, sizeof message), EDGEAD_OK);
+  CHECK(distance == 0.0f);
+  edgead_bank_search_destroy(search);
+  edgead_bank_search_destroy(nullptr);
+}
+
+}  // namespace
+
+int main() {
+  test_against_brute_force();
+  test_the_first_of_equals();
+  test_residuals_that_decide();
+  test_the_weighted_score();
+  test_refusals();
+  return check_failures();
+}

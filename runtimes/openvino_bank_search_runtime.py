@@ -1,0 +1,19 @@
+"""OpenVINO up to the patch vectors, then libedgead's search for the nearest ones of a bank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgead.runtimes._bank_head import BankOutputs
+from edgead.runtimes._graph import GraphOutputs
+from edgead.runtimes.openvino_runtime import OpenVINORuntime
+
+
+class OpenVINOBankSearchRuntime(OpenVINORuntime):
+    """As OpenVINO; ``head.json`` beside the graph says what is searched."""
+
+    engine = "openvino+bank_search"
+
+    def outputs_of(self, graph: Path) -> GraphOutputs:
+        """Patch vectors."""
+        return BankOutputs(graph)
