@@ -37,9 +37,9 @@ class Int8Recipe:
 
     Attributes:
         keep_float: patterns (``*`` for anything) of node names, ``<path of the module>/<operator>_<number>``.
-        keep_float_between: the same, of layers between 8-bit ones; only for engines that can mix. The channels
-            that a depthwise convolution reads differ too much in size for one scale: with them in 8 bits,
-            SimpleNet's map on EfficientNet-Lite0 moved by 0.38 of its deviation, without by 0.16.
+        keep_float_between: the same, of layers between 8-bit ones; only for engines that can mix. The
+            channels that a depthwise convolution reads differ too much in size for one scale: with them in
+            8 bits, SimpleNet's map on EfficientNet-Lite0 moved by 0.38 of its deviation, without by 0.16.
     """
 
     keep_float: tuple[str, ...] = ()

@@ -23,9 +23,13 @@ from edgead.detectors._base import DetectorOutput
 from edgead.detectors.patchcore import PatchCore
 from edgead.errors import OutputError
 from edgead.exporters._head_files import BANK_FOLDER, query_path, write_bank_head
+from edgead.exporters._qdq import Int8Recipe
 from edgead.exporters.lowering._fold import fold_backbone
 from edgead.exporters.lowering._patch_affine import forms, poolings
 from edgead.exporters.onnx_exporter import trace
+
+# Distances are differences of large numbers.
+INT8 = Int8Recipe(keep_float=("MatMul_*",))
 
 SEARCH = BANK_SEARCH
 """The head that `write_search` writes files for."""

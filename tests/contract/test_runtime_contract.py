@@ -252,7 +252,7 @@ def test_wrong_arrays_are_refused(opened: Callable[..., Runtime], image: np.ndar
 def test_unknown_precision_other_engine_and_device_are_refused(quirks: Quirks, tmp_path: Path) -> None:
     engine = Target.parse(quirks.target).engine
     graph = write_graph(tmp_path / "graph.onnx")
-    for target in (Target(engine, "int8"), Target("other", "fp32")):
+    for target in (Target(engine, "fp16"), Target("other", "fp32")):
         with pytest.raises(UsageError, match="runs"):
             runtime_for(engine).open(graph, target)
     if quirks.computes:
