@@ -4,7 +4,7 @@
 
 DATA is an MVTec root: ranges and thresholds come from train/good, accuracy from test, which nothing is
 fitted on. Bars: image AUROC loses ≤ 0.3 points, AU-PRO ≤ 0.5, and flips are ≤ max(1, 0.5 %) against the MODEL
-in torch (verify's gate); the raw map's error against fp32 of the same engine is at its border (two cells wide)
+in torch (verify's gate); the raw map's error against fp32 of the same engine is at its border (two cells)
 ≤ 1.5 × that inside. Latency is of the network alone, one image per engine in turn; ratios are printed, not
 judged: they differ by detector. Exits with 1 where a bar is missed.
 """
