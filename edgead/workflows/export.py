@@ -223,7 +223,7 @@ def export(
                 show.say(f"left out {target}: {'; '.join(reports.pop(str(target)).failures)}")
                 del compiled[target]
         _gate(reports, accept, show)
-        fidelity = _graph_parity(reference, sides[_GRAPH_TARGET])
+        fidelity = _graph_parity(reference, sides[_GRAPH_TARGET], evidence.judged)
         files = {path for made in compiled.values() for path in made.files} | set(graph.files)
         for path in sorted(files):
             writer.add_file(path.relative_to(work).as_posix(), path)
@@ -364,14 +364,15 @@ def _gate(reports: Mapping[str, TargetReport], accept: bool, progress: Progress)
         progress.say(f"accepted: {failure}")
 
 
-def _graph_parity(reference: Side, graph: Side) -> GraphParity:
-    """The graph (ONNX Runtime, fp32) beside the MODEL (torch), raw units."""
+def _graph_parity(reference: Side, graph: Side, images: int) -> GraphParity:
+    """The graph (ONNX Runtime, fp32) beside the MODEL (torch) on the first `images`, raw units."""
     import numpy as np
 
+    scores, maps = reference.scores[:images], reference.maps[:images]
     return GraphParity(
-        images=len(reference.scores),
-        score_shift_max=float(np.abs(graph.scores - reference.scores).max()),
-        score_range=float(np.ptp(reference.scores)),
-        map_shift_max=float(np.abs(graph.maps - reference.maps).max()),
-        map_range=float(np.ptp(reference.maps)),
+        images=images,
+        score_shift_max=float(np.abs(graph.scores[:images] - scores).max()),
+        score_range=float(np.ptp(scores)),
+        map_shift_max=float(np.abs(graph.maps[:images] - maps).max()),
+        map_range=float(np.ptp(maps)),
     )

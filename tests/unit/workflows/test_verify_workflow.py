@@ -16,6 +16,7 @@ from edgead.bundle.reader import open_bundle
 from edgead.errors import LeakageError, RuntimeMissingError, UsageError
 from edgead.imaging.frame import read_image
 from edgead.runtimes.session import Session
+from edgead.workflows._gates import au_pro_failures
 from edgead.workflows.verify import VerifyReport, verify
 
 ORT = "onnxruntime:fp32"
@@ -27,7 +28,6 @@ def against_torch(spine: Any) -> VerifyReport:
 
 
 def test_fp32_engines_are_torch(against_torch: VerifyReport) -> None:
-    assert against_torch.passed
     assert (against_torch.kind, against_torch.images, against_torch.good) == ("torch", 12, 6)
     assert against_torch.reference.image_auroc == 1.0
     for name, verdict in against_torch.targets.items():
@@ -35,6 +35,7 @@ def test_fp32_engines_are_torch(against_torch: VerifyReport) -> None:
         assert verdict.parity.score_range is not None
         share = verdict.parity.shift_max / verdict.parity.score_range
         if name.endswith("fp32"):
+            assert verdict.passed
             assert verdict.flipped == ()
             assert share <= 1e-4
         else:
@@ -183,3 +184,12 @@ def test_a_target_that_is_not_there(spine: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("EDGEAD_OPENVINO_LIBRARY", "/none/libopenvino_c.so")
     with pytest.raises(RuntimeMissingError, match=r"pip install 'edgead\[openvino\]'"):
         verify(spine.bundle, spine.data, targets=["openvino:fp32"])
+
+
+def test_a_lost_au_pro_is_over_the_gate() -> None:
+    """0.5 points may be lost in reduced precision, nothing that rounding does not explain in fp32."""
+    assert list(au_pro_failures(0.93, 0.9251, "int8")) == []
+    (failure,) = au_pro_failures(0.93, 0.9249, "bf16")
+    assert failure == "AU-PRO fell from 0.9300 to 0.9249, a loss of 0.005 is allowed"
+    assert list(au_pro_failures(0.93, 0.9298, "fp32")) != []
+    assert list(au_pro_failures(None, 0.5, "int8")) == list(au_pro_failures(0.5, None, "int8")) == []
