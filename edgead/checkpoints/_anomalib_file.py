@@ -7,7 +7,7 @@ holds are not built (`Inert`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,11 +74,11 @@ class AnomalibFile:
         value = self.options.get(name, default)
         return value if isinstance(value, bool) else default
 
-    def layers(self) -> list[str]:
-        """The backbone's layers that the model reads."""
+    def layers(self, default: Sequence[str] = ("layer1", "layer2", "layer3")) -> list[str]:
+        """The backbone's layers that the model reads; `default`: where the file does not say."""
         value = self.options.get("layers")
         known = isinstance(value, list | tuple) and bool(value) and all(isinstance(one, str) for one in value)
-        return list(value) if known else ["layer1", "layer2", "layer3"]  # type: ignore[arg-type]
+        return list(value) if known else list(default)  # type: ignore[arg-type]
 
     def check_size(self, detector: Detector) -> None:
         """Compare with the Resize that newer versions write down; older ones say nothing.

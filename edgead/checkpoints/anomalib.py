@@ -15,6 +15,7 @@ from edgead.checkpoints import (
     _anomalib_efficientad,
     _anomalib_fastflow,
     _anomalib_padim,
+    _anomalib_patchcore,
     _anomalib_reverse_distillation,
     _anomalib_stfpm,
 )
@@ -42,6 +43,7 @@ _MARKS = {
 _READERS = {
     "Fastflow": _anomalib_fastflow.read,
     "Padim": _anomalib_padim.read,
+    "Patchcore": _anomalib_patchcore.read,
     "ReverseDistillation": _anomalib_reverse_distillation.read,
     "Stfpm": _anomalib_stfpm.read,
 }
@@ -97,8 +99,10 @@ def _model(file: AnomalibFile) -> str:
     found = next(
         (name for mark, name in _MARKS.items() if any(key.startswith(mark) for key in file.state)), None
     )
-    readable = {*_CALIBRATED, *_READERS}
-    if found is None or found not in readable:
-        looks = f"looks like {found}" if found else f"is none of a known model: it holds {told(file.state)}"
-        raise WeightsError(f"{file.path} {looks}; edgead reads {', '.join(sorted(readable))} of anomalib")
+    if found is None:
+        readable = ", ".join(sorted({*_CALIBRATED, *_READERS}))
+        raise WeightsError(
+            f"{file.path} is none of a known model: it holds {told(file.state)}; edgead reads {readable} of "
+            "anomalib"
+        )
     return found

@@ -182,8 +182,8 @@ def test_calibration_is_not_silently_ignored(nelson: Nelson, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"state_dict": {"model.memory_bank": torch.ones(2, 2)}}, "looks like Patchcore"),
-        ({"state_dict": {"model.memory_bank": torch.ones(2, 2)}}, "edgead reads EfficientAd, "),
+        ({"state_dict": {"model.memory_bank": torch.ones(2, 2)}}, "is no ResNet; edgead reads resnet18"),
+        ({"state_dict": {"conv.weight": torch.ones(2)}}, "edgead reads EfficientAd, Fastflow, Padim, Patch"),
         (
             {"state_dict": {"model.ae.x": torch.ones(2)}},
             "no checkpoint of EfficientAd: it has no teacher, student",
