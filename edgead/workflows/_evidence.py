@@ -21,7 +21,7 @@ from edgead.workflows._images import Skipped, hash_readable, load_pixels
 from edgead.workflows._sides import Side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     import numpy as np
     import numpy.typing as npt
@@ -95,19 +95,15 @@ class Evidence:
         """How many of `pixels` come before the defects."""
         return len(self.pixels) - self.defects
 
-    @property
-    def image_aurocs(self) -> tuple[Callable[[Side], float | None], Callable[[Side], float | None]]:
-        """Image AUROC of a side on the labelled images, and of good images against defects; None without."""
+    def labelled_auroc(self, side: Side) -> float | None:
+        """Image AUROC of a side on the labelled images; None without."""
+        part = slice(len(self.good), self.golden_start)
+        return auroc(side.scores[part], [item.label for item in self.labelled])
 
-        def labelled(side: Side) -> float | None:
-            part = slice(len(self.good), self.golden_start)
-            return auroc(side.scores[part], [item.label for item in self.labelled])
-
-        def defects(side: Side) -> float | None:
-            good, anomalous = side.scores[: len(self.good)], side.scores[self.judged :]
-            return auroc([*good, *anomalous], [0] * len(good) + [1] * len(anomalous))
-
-        return labelled, defects
+    def defect_auroc(self, side: Side) -> float | None:
+        """Image AUROC of a side on the good images against the defects; None without."""
+        good, anomalous = side.scores[: len(self.good)], side.scores[self.judged :]
+        return auroc([*good, *anomalous], [0] * len(good) + [1] * len(anomalous))
 
     def thresholds(self, side: Side, choice: ThresholdChoice) -> Thresholds:
         """Limits of one side from its own scores of these images."""

@@ -75,9 +75,7 @@ def auroc_failures(
     min_auroc: float | None,
 ) -> Iterator[str]:
     """Whether the image AUROC fell too far, or below the absolute bar `min_auroc`."""
-    drop = GATES[precision].auroc_drop
-    if reference is not None and target is not None and reference - target > drop:
-        yield f"image AUROC fell from {reference:.4f} to {target:.4f}, a loss of {drop:g} is allowed"
+    yield from _fell("image AUROC", reference, target, GATES[precision].auroc_drop)
     if min_auroc is not None and (target is None or target < min_auroc):
         shown = "unknown (no labels)" if target is None else f"{target:.4f}"
         yield f"image AUROC is {shown}, at least {min_auroc:g} was asked for"
@@ -85,9 +83,7 @@ def auroc_failures(
 
 def au_pro_failures(reference: float | None, target: float | None, precision: Precision) -> Iterator[str]:
     """Whether the AU-PRO fell too far."""
-    drop = GATES[precision].au_pro_drop
-    if reference is not None and target is not None and reference - target > drop:
-        yield f"AU-PRO fell from {reference:.4f} to {target:.4f}, a loss of {drop:g} is allowed"
+    yield from _fell("AU-PRO", reference, target, GATES[precision].au_pro_drop)
 
 
 def collapse_failures(reference: float | None, target: float | None, images: int) -> Iterator[str]:
@@ -99,8 +95,9 @@ def collapse_failures(reference: float | None, target: float | None, images: int
         images: of so few, one that changes its place counts much.
     """
     drop = max(_COLLAPSE, 1 / max(images, 1))
+    yield from _fell("image AUROC of synthetic defects", reference, target, drop)
+
+
+def _fell(what: str, reference: float | None, target: float | None, drop: float) -> Iterator[str]:
     if reference is not None and target is not None and reference - target > drop:
-        yield (
-            f"image AUROC of synthetic defects fell from {reference:.4f} to {target:.4f}, a loss of "
-            f"{drop:.2g} is allowed"
-        )
+        yield f"{what} fell from {reference:.4f} to {target:.4f}, a loss of {drop:.2g} is allowed"

@@ -80,7 +80,7 @@ def calibrate(
         values = run(image)
         own = float(values["image_score"][0]) if "image_score" in values else None
         scores.append(postprocess.scores(values["anomaly_map"][0], own)[0])
-        return {name: values[name] for name in tensors if name not in pixel_ranges}
+        return {name: values[name] for name in tensors}
 
     paths = [str(loaded.items[index].path) for index in chosen]
     found = observe(step, pixels, paths, progress=progress)
@@ -108,11 +108,11 @@ def _observable(
     import onnxruntime
 
     model = onnx.load(graph)
-    names = observed(model.graph)
-    own = {entry.name for entry in model.graph.output}
     known = pixel_tensors(model.graph)
+    names = tuple(name for name in observed(model.graph) if name not in known)
+    own = {entry.name for entry in model.graph.output}
     model.graph.output.extend(
-        onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in own | set(known)
+        onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in own
     )
     path = graph.with_name(f"{graph.stem}.observed.onnx")
     onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024)

@@ -329,17 +329,18 @@ def _report(
     before, after = (one.scores[: evidence.judged] for one in (reference, side))
     parity = compare_scores(before, after, decisions(before, reference_limits), decisions(after, limits))
     precision = compiled.target.precision
-    labelled, seen = ((judge(reference), judge(side)) for judge in evidence.image_aurocs)
+    labelled = evidence.labelled_auroc(reference), evidence.labelled_auroc(side)
+    seen = evidence.defect_auroc(reference), evidence.defect_auroc(side)
     failures = (
         *parity_failures(parity, precision),
         *auroc_failures(*labelled, precision, None),
         *collapse_failures(*seen, evidence.defects),
     )
-    shown = labelled if evidence.labelled else seen
+    auroc_before, auroc = labelled if evidence.labelled else seen
     return TargetReport(
         parity,
-        shown[0],
-        shown[1],
+        auroc_before,
+        auroc,
         failures,
         limits,
         sum(path.stat().st_size for path in compiled.files),
