@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 
 from edgead.detectors._base import Detector
 from edgead.progress import Progress
-from edgead.training._loop import Steps
+from edgead.training._device import training_device
+from edgead.training._loop import Steps, check_enough
 from edgead.training._seeds import generator, place
 from edgead.training._state import ResumeState, Snapshot, pack, unpack
 
@@ -26,19 +27,19 @@ _LOOKED_AT = 8  # reserved images at once
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How long, and in which portions.
+    """How long, and in which portions: the part of a recipe that all such trainings have.
 
     Attributes:
         steps: optimiser steps.
         batch: images per step.
         save_every: steps between two looks at the reserved images and saved states.
-        seed: of the images' order.
+        min_images: good images to train on, at least.
     """
 
     steps: int
-    batch: int
-    save_every: int
-    seed: int
+    batch: int = 32
+    save_every: int = 50
+    min_images: int = 8
 
 
 class BestOnReserved(Steps):
@@ -49,6 +50,8 @@ class BestOnReserved(Steps):
         trained: its part that `optimiser` changes.
         losses: of (N, H, W, 3) uint8 pixels on the detector's device; one per name.
         names: of the losses.
+        plan: how long.
+        seed: of the images' order.
 
     Attributes:
         best: `trained`'s state with the lowest loss on the reserved images.
@@ -63,10 +66,11 @@ class BestOnReserved(Steps):
         losses: Callable[[Tensor], Tensor],
         names: Sequence[str],
         plan: Plan,
+        seed: int,
     ) -> None:
         super().__init__()
         self.detector, self.trained, self.optimiser = detector, trained, optimiser
-        self.losses, self.names, self.plan = losses, names, plan
+        self.losses, self.names, self.plan, self.seed = losses, names, plan, seed
         self.device = next(trained.parameters()).device
         self.best = {key: value.clone() for key, value in trained.state_dict().items()}
         self.best_step = 0
@@ -106,9 +110,7 @@ class BestOnReserved(Steps):
 
     def _step(self, images: npt.NDArray[np.uint8]) -> list[float]:
         first = self.done * self.plan.batch
-        chosen = [
-            place(self.plan.seed, number, len(images)) for number in range(first, first + self.plan.batch)
-        ]
+        chosen = [place(self.seed, number, len(images)) for number in range(first, first + self.plan.batch)]
         pixels = torch.from_numpy(images[chosen]).to(self.device)
         return self.descend(self.losses(pixels), self.names, self.optimiser)
 
@@ -130,6 +132,54 @@ class BestOnReserved(Steps):
 
     def _kept(self) -> dict[str, Tensor]:
         return {f"best.{key}": value for key, value in self.best.items()}
+
+
+def train(
+    detector: Detector,
+    trained: nn.Module,
+    images: npt.NDArray[np.uint8],
+    reserved: npt.NDArray[np.uint8],
+    *,
+    optimiser: Callable[[nn.Module], Optimizer],
+    losses: Callable[[Tensor], Tensor],
+    names: Sequence[str],
+    plan: Plan,
+    seed: int,
+    state: ResumeState,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train `trained`, a part of `detector`, on a GPU where there is one; what `fit` of such a training does.
+
+    Args:
+        detector: comes back on the CPU.
+        trained: see `BestOnReserved`, as for losses, names and plan.
+        images: (N, H, W, 3) uint8 RGB, good images to train on.
+        reserved: likewise, good images that choose which of the saved states is kept.
+        optimiser: makes the one of `trained`, which lies on its device then.
+        losses: see there.
+        names: see there.
+        plan: see there.
+        seed: of the images' order.
+        state: where to resume from and to save to.
+        progress: bars and messages.
+
+    Returns:
+        What happened, as JSON values: history (mean losses between two saved states, and that of the reserved
+        images) and best (the step that was kept).
+
+    Raises:
+        DatasetError: too few good images.
+        InputError: a loss is no longer a number; `state` keeps the last good one.
+        OutputError: `state` cannot be read or written, or belongs to another training.
+    """
+    check_enough(detector.name, len(images), len(reserved), plan.min_images)
+    detector.to(training_device())
+    try:
+        training = BestOnReserved(detector, trained, optimiser(trained), losses, names, plan, seed)
+        training.run(images, reserved, state, progress)
+    finally:
+        detector.cpu()
+    return {"history": training.history, "best": training.best_step}
 
 
 def initialise(network: nn.Module, seed: int) -> None:

@@ -17,9 +17,7 @@ from edgead.backbones._weights import LoadedWeights, load_weights
 from edgead.detectors._flow import FlowStep
 from edgead.detectors.fastflow import FastFlow
 from edgead.progress import Progress
-from edgead.training._best_on_reserved import BestOnReserved, Plan
-from edgead.training._device import training_device
-from edgead.training._loop import check_enough
+from edgead.training._best_on_reserved import Plan, train
 from edgead.training._seeds import derive, generator
 from edgead.training._state import ResumeState
 
@@ -32,24 +30,16 @@ OPTIONS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FastFlowRecipe:
-    """The numbers of a training.
+class FastFlowRecipe(Plan):
+    """The numbers of a training, beside those of `Plan`.
 
     Attributes:
-        steps: optimiser steps.
-        batch: images per step.
         rate: of Adam.
         decay: Adam's weight decay.
-        save_every: steps between two looks at the reserved images and saved states.
-        min_images: good images to train on, at least.
     """
 
-    steps: int
-    batch: int = 32
     rate: float = 1e-3
     decay: float = 1e-5
-    save_every: int = 50
-    min_images: int = 8
 
 
 def load_frozen(detector: FastFlow, file: Path | None, *, progress: Progress) -> LoadedWeights:
@@ -91,23 +81,23 @@ def fit(
         OutputError: `state` cannot be read or written, or belongs to another training.
     """
     numbers = FastFlowRecipe(**recipe)
-    check_enough("fastflow", len(images), len(reserved), numbers.min_images)
     trained = nn.ModuleDict({"norms": detector.norms, "flows": detector.flows})
     initialise(trained, seed)
-    detector.to(training_device())
-    try:
-        training = BestOnReserved(
-            detector,
-            trained,
-            torch.optim.Adam(trained.parameters(), lr=numbers.rate, weight_decay=numbers.decay),
-            lambda pixels: losses(detector, pixels),
-            [f"unlikeliness {tap}" for tap in detector.config.taps],
-            Plan(steps=numbers.steps, batch=numbers.batch, save_every=numbers.save_every, seed=seed),
-        )
-        training.run(images, reserved, state, progress)
-    finally:
-        detector.cpu()
-    return {"history": training.history, "best": training.best_step}
+    return train(
+        detector,
+        trained,
+        images,
+        reserved,
+        optimiser=lambda network: torch.optim.Adam(
+            network.parameters(), lr=numbers.rate, weight_decay=numbers.decay
+        ),
+        losses=lambda pixels: losses(detector, pixels),
+        names=[f"unlikeliness {tap}" for tap in detector.config.taps],
+        plan=numbers,
+        seed=seed,
+        state=state,
+        progress=progress,
+    )
 
 
 def initialise(trained: nn.Module, seed: int) -> None:

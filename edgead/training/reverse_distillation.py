@@ -18,9 +18,7 @@ from torch import Tensor, nn
 from edgead.backbones._weights import LoadedWeights, load_weights
 from edgead.detectors.reverse_distillation import ReverseDistillation
 from edgead.progress import Progress
-from edgead.training._best_on_reserved import BestOnReserved, Plan, initialise
-from edgead.training._device import training_device
-from edgead.training._loop import check_enough
+from edgead.training._best_on_reserved import Plan, initialise, train
 from edgead.training._state import ResumeState
 
 if TYPE_CHECKING:
@@ -32,22 +30,15 @@ OPTIONS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReverseDistillationRecipe:
-    """The numbers of a training.
+class ReverseDistillationRecipe(Plan):
+    """The numbers of a training, beside those of `Plan`.
 
     Attributes:
-        steps: optimiser steps.
-        batch: images per step.
         rate: of Adam, whose first moment keeps a half per step.
-        save_every: steps between two looks at the reserved images and saved states.
-        min_images: good images to train on, at least.
     """
 
-    steps: int
     batch: int = 16
     rate: float = 5e-3
-    save_every: int = 50
-    min_images: int = 8
 
 
 def load_frozen(detector: ReverseDistillation, file: Path | None, *, progress: Progress) -> LoadedWeights:
@@ -89,23 +80,21 @@ def fit(
         OutputError: `state` cannot be read or written, or belongs to another training.
     """
     numbers = ReverseDistillationRecipe(**recipe)
-    check_enough("reverse_distillation", len(images), len(reserved), numbers.min_images)
     trained = nn.ModuleDict({"bottleneck": detector.bottleneck, "decoder": detector.decoder})
     initialise(trained, seed)
-    detector.to(training_device())
-    try:
-        training = BestOnReserved(
-            detector,
-            trained,
-            torch.optim.Adam(trained.parameters(), lr=numbers.rate, betas=(0.5, 0.999)),
-            lambda pixels: _losses(detector, pixels),
-            [f"difference {tap}" for tap in detector.config.taps],
-            Plan(steps=numbers.steps, batch=numbers.batch, save_every=numbers.save_every, seed=seed),
-        )
-        training.run(images, reserved, state, progress)
-    finally:
-        detector.cpu()
-    return {"history": training.history, "best": training.best_step}
+    return train(
+        detector,
+        trained,
+        images,
+        reserved,
+        optimiser=lambda network: torch.optim.Adam(network.parameters(), lr=numbers.rate, betas=(0.5, 0.999)),
+        losses=lambda pixels: _losses(detector, pixels),
+        names=[f"difference {tap}" for tap in detector.config.taps],
+        plan=numbers,
+        seed=seed,
+        state=state,
+        progress=progress,
+    )
 
 
 def _losses(detector: ReverseDistillation, pixels: Tensor) -> Tensor:

@@ -16,9 +16,7 @@ from torch import Tensor
 from edgead.backbones._weights import LoadedWeights, load_weights
 from edgead.detectors.stfpm import Stfpm
 from edgead.progress import Progress
-from edgead.training._best_on_reserved import BestOnReserved, Plan, initialise
-from edgead.training._device import training_device
-from edgead.training._loop import check_enough
+from edgead.training._best_on_reserved import Plan, initialise, train
 from edgead.training._state import ResumeState
 
 if TYPE_CHECKING:
@@ -30,26 +28,18 @@ OPTIONS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StfpmRecipe:
-    """The numbers of a training.
+class StfpmRecipe(Plan):
+    """The numbers of a training, beside those of `Plan`.
 
     Attributes:
-        steps: optimiser steps.
-        batch: images per step.
         rate: of SGD.
         momentum: likewise.
         decay: likewise, the weight decay.
-        save_every: steps between two looks at the reserved images and saved states.
-        min_images: good images to train on, at least.
     """
 
-    steps: int
-    batch: int = 32
     rate: float = 0.4
     momentum: float = 0.9
     decay: float = 1e-4
-    save_every: int = 50
-    min_images: int = 8
 
 
 def load_frozen(detector: Stfpm, file: Path | None, *, progress: Progress) -> LoadedWeights:
@@ -91,27 +81,25 @@ def fit(
         OutputError: `state` cannot be read or written, or belongs to another training.
     """
     numbers = StfpmRecipe(**recipe)
-    check_enough("stfpm", len(images), len(reserved), numbers.min_images)
     initialise(detector.student, seed)
-    detector.to(training_device())
-    try:
-        training = BestOnReserved(
-            detector,
-            detector.student,
-            torch.optim.SGD(
-                detector.student.parameters(),
-                lr=numbers.rate,
-                momentum=numbers.momentum,
-                weight_decay=numbers.decay,
-            ),
-            lambda pixels: _losses(detector, pixels),
-            [f"difference {tap}" for tap in detector.config.taps],
-            Plan(steps=numbers.steps, batch=numbers.batch, save_every=numbers.save_every, seed=seed),
-        )
-        training.run(images, reserved, state, progress)
-    finally:
-        detector.cpu()
-    return {"history": training.history, "best": training.best_step}
+    return train(
+        detector,
+        detector.student,
+        images,
+        reserved,
+        optimiser=lambda network: torch.optim.SGD(
+            network.parameters(),
+            lr=numbers.rate,
+            momentum=numbers.momentum,
+            weight_decay=numbers.decay,
+        ),
+        losses=lambda pixels: _losses(detector, pixels),
+        names=[f"difference {tap}" for tap in detector.config.taps],
+        plan=numbers,
+        seed=seed,
+        state=state,
+        progress=progress,
+    )
 
 
 def _losses(detector: Stfpm, pixels: Tensor) -> Tensor:
