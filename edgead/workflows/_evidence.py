@@ -21,7 +21,7 @@ from edgead.workflows._images import Skipped, hash_readable, load_pixels
 from edgead.workflows._sides import Side
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     import numpy as np
     import numpy.typing as npt
@@ -63,6 +63,7 @@ class Evidence:
     """Images that every side of an export scores, in this order: good, labelled, golden, defects.
 
     Attributes:
+        folder: every good image of the calibration folder, trained on or not, and its content hash.
         good: held-out good images.
         good_hashes: content hash of each.
         trained_on: images left aside because the MODEL was trained on them.
@@ -75,6 +76,7 @@ class Evidence:
         skipped: images that could not be read.
     """
 
+    folder: Mapping[ImageItem, str]
     good: tuple[ImageItem, ...]
     good_hashes: tuple[str, ...]
     trained_on: int
@@ -173,6 +175,7 @@ def gather(
     ]
     parts.append(np.stack([*chosen, *painted]).astype(np.uint8))
     return Evidence(
+        folder=dict(zip(items, item_hashes, strict=True)),
         good=good.items,
         good_hashes=good_hashes,
         trained_on=kept.trained_on,

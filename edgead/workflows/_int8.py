@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.calibration.calibration_set import spread
 from edgead.calibration.int8 import CalibrationTable, RangeRule, observe, table
-from edgead.data.folder import good_images
+from edgead.data.folder import ImageItem
 from edgead.exporters._qdq import observed, pixel_tensors
 from edgead.imaging.postprocess import Postprocess
 from edgead.progress import Progress
 from edgead.types import Geometry
-from edgead.workflows._images import hash_readable, load_pixels
+from edgead.workflows._images import load_pixels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ _POOL = 4
 
 def calibrate(
     graph: Path,
-    calib: Path,
+    images: Mapping[ImageItem, str],
     geometry: Geometry,
     *,
     postprocess: Postprocess,
@@ -48,7 +48,7 @@ def calibrate(
 
     Args:
         graph: graph.onnx.
-        calib: folder of good images, or an MVTec root.
+        images: good ones, with their content hashes.
         geometry: the detector's.
         postprocess: the detector's.
         limit: raw score from which the MODEL calls an image NG.
@@ -60,9 +60,7 @@ def calibrate(
         DatasetError: no image can be read.
         EngineError: a tensor is not finite on an image.
     """
-    items, hashes, _ = hash_readable(good_images(calib), progress)
-    names = dict(zip(items, hashes, strict=True))
-    pool = sorted(dict.fromkeys(items), key=lambda item: names[item])[: _POOL * _MAX_IMAGES]
+    pool = sorted(images, key=images.__getitem__)[: _POOL * _MAX_IMAGES]
     loaded = load_pixels(pool, geometry, bit_depth=bit_depth, progress=progress, name="images for INT8")
     chosen = spread(loaded.pixels, _MAX_IMAGES, _SEED)
     if len(chosen) < _FEW_IMAGES:
@@ -94,7 +92,7 @@ def calibrate(
     return table(
         found,
         rule,
-        images=[names[loaded.items[index]] for index in chosen],
+        images=[images[loaded.items[index]] for index in chosen],
         seed=_SEED,
         exact=pixel_ranges,
     )

@@ -193,7 +193,7 @@ def export(
         if encodings := {exporter_for(t.engine).encoding for t in wanted if t.precision == "int8"}:
             calibrated = calibrate(
                 graph.path,
-                calib,
+                evidence.folder,
                 detector.geometry,
                 postprocess=postprocess,
                 limit=limits.image,
