@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RangeRule = Literal["minmax", "percentile", "mse"]
 RANGE_RULES: tuple[RangeRule, ...] = get_args(RangeRule)
 
-_VERSION = 1
+_VERSION = 2
 _BINS = 4096
 # Of one tensor and image; its smallest and largest value are looked for in all of it.
 _SAMPLED = 1 << 16
@@ -42,28 +42,32 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationTable:
-    """Ranges of a float graph's tensors.
+    """Ranges of the tensors of one or more float graphs.
 
     Attributes:
         rule: how ranges were made of values: ``minmax``, all of them; ``percentile``, without the 0.01 %
             farthest out on each side; ``mse``, the range with the least squared error of 8-bit values.
         images: content hashes of the good images that were run.
         seed: of the choice of images.
-        ranges: tensor name in graph.onnx to its range.
+        graphs: name of a graph's file in the bundle, to name of a tensor in it, to its range. There are two
+            where an engine stops before a search: graph.onnx and the head's query graph.
     """
 
     rule: RangeRule
     images: tuple[str, ...]
     seed: int
-    ranges: Mapping[str, Range]
+    graphs: Mapping[str, Mapping[str, Range]]
 
     def to_json(self) -> bytes:
         """UTF-8 JSON that `from_json` reads back as an equal value."""
-        values = {"version": _VERSION, **asdict(self), "ranges": self._plain()}
+        values = {"version": _VERSION, **asdict(self), "graphs": self._plain()}
         return (json.dumps(values, indent=1) + "\n").encode()
 
-    def _plain(self) -> dict[str, list[float]]:
-        return {name: [found.low, found.high] for name, found in self.ranges.items()}
+    def _plain(self) -> dict[str, dict[str, list[float]]]:
+        return {
+            graph: {name: [found.low, found.high] for name, found in ranges.items()}
+            for graph, ranges in self.graphs.items()
+        }
 
     @classmethod
     def from_json(cls, data: bytes, source: str) -> CalibrationTable:
@@ -79,8 +83,9 @@ class CalibrationTable:
                     f"{source}: calibration table of version {values['version']}, this edgead reads "
                     f"{_VERSION}; install a newer edgead"
                 )
-            ranges = {
-                str(name): Range(float(low), float(high)) for name, (low, high) in values["ranges"].items()
+            graphs = {
+                str(graph): {str(name): Range(float(low), float(high)) for name, (low, high) in found.items()}
+                for graph, found in values["graphs"].items()
             }
             rule, seed = values["rule"], int(values["seed"])
             images = tuple(str(name) for name in values["images"])
@@ -88,10 +93,10 @@ class CalibrationTable:
             raise BundleError(f"{source} is no calibration table: {err!r}") from err
         if rule not in RANGE_RULES:
             raise BundleError(f"{source}: unknown rule {rule!r}; there is {', '.join(RANGE_RULES)}")
-        wrong = [name for name, r in ranges.items() if not -math.inf < r.low <= r.high < math.inf]
-        if wrong:
-            raise BundleError(f"{source}: the range of {wrong[0]} is {ranges[wrong[0]]}")
-        return cls(rule=rule, images=images, seed=seed, ranges=ranges)
+        for name, found in ((name, one) for ranges in graphs.values() for name, one in ranges.items()):
+            if not -math.inf < found.low <= found.high < math.inf:
+                raise BundleError(f"{source}: the range of {name} is {found}")
+        return cls(rule=rule, images=images, seed=seed, graphs=graphs)
 
 
 class Histogram:
@@ -200,22 +205,6 @@ def observe(
     return found
 
 
-def table(
-    found: Mapping[str, Histogram],
-    rule: RangeRule,
-    *,
-    images: Iterable[str],
-    seed: int,
-    exact: Mapping[str, Range],
-) -> CalibrationTable:
-    """The table of what was observed.
-
-    Args:
-        found: what `observe` gave.
-        rule: see `CalibrationTable`.
-        images: content hashes of what was run.
-        seed: of their choice.
-        exact: ranges that are known without looking, of pixels for instance.
-    """
-    ranges = {name: histogram.range(rule) for name, histogram in found.items()}
-    return CalibrationTable(rule=rule, images=tuple(images), seed=seed, ranges={**ranges, **exact})
+def ranges_of(found: Mapping[str, Histogram], rule: RangeRule) -> dict[str, Range]:
+    """The ranges that `rule` makes of what was observed, see `CalibrationTable`."""
+    return {name: histogram.range(rule) for name, histogram in found.items()}

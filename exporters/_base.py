@@ -45,11 +45,19 @@ class Exporter(ABC):
         """Name of the target's folder; targets that share their files share the folder."""
         return target.slug
 
+    def source(self, graph: Path) -> Path:
+        """The float graph that the engine runs: `graph` (graph.onnx), or what stands for it beside a search.
+
+        Raises:
+            UsageError: the detector has no such search.
+        """
+        return graph
+
     def compile(self, graph: Path, target: Target, out_dir: Path) -> CompiledTarget:
         """Compile `graph` for `target`.
 
         Args:
-            graph: graph.onnx, its external data beside it; for int8 the graph with Q/DQ pairs in the
+            graph: graph.onnx, its external data beside it; for int8 `source` of it with Q/DQ pairs in the
                 exporter's `encoding`, as `edgead.exporters._qdq` writes it.
             target: engine, explicit precision, device.
             out_dir: new files go to ``out_dir / folder(target)``, nothing is written elsewhere.
@@ -67,6 +75,7 @@ class Exporter(ABC):
             )
         if not graph.is_file():
             raise UsageError(f"graph {graph} does not exist")
+        graph = graph if target.precision == "int8" else self.source(graph)
         compiled = self.compile_impl(graph, target, out_dir / self.folder(target))
         missing = [str(file) for file in (compiled.main_file, *compiled.files) if not file.is_file()]
         if missing or compiled.main_file not in compiled.files:
@@ -77,4 +86,4 @@ class Exporter(ABC):
 
     @abstractmethod
     def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
-        """Make the files in `folder`, which may not exist yet."""
+        """Make the files of `source`, or of its 8-bit form, in `folder`, which may not exist yet."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.bundle.head import FILE, BankSearch, BankType, SearchLevel, WindowSearch
+from edgead.bundle.head import BANK_SEARCH, FILE, BankSearch, BankType, SearchLevel, WindowSearch
 from edgead.errors import BundleError, InternalError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -140,12 +140,11 @@ def write_bank_head(
     return head
 
 
-def read_head(graph: Path, engine: str) -> tuple[Path, WindowSearch | BankSearch]:
-    """The query graph beside `graph` (graph.onnx) for `engine` (``openvino+bank_search`` …), and its head.
+def find_query(graph: Path, engine: str) -> Path:
+    """The query graph beside `graph` (graph.onnx) for `engine` (``openvino+bank_search`` …).
 
     Raises:
         UsageError: the detector's lowering has written none.
-        InternalError: what it wrote is incomplete.
     """
     kind = engine.partition("+")[2]
     query = graph.parent / "heads" / kind / QUERY
@@ -153,16 +152,22 @@ def read_head(graph: Path, engine: str) -> tuple[Path, WindowSearch | BankSearch
         raise UsageError(
             f"this detector has no {kind} head; choose a target without it, for instance openvino:fp32"
         )
+    return query
+
+
+def read_head(query: Path, engine: str) -> tuple[WindowSearch | BankSearch, tuple[Path, ...]]:
+    """What `engine` searches behind `query` (a query graph, in float or in 8 bits): the head and its files.
+
+    Raises:
+        InternalError: what the lowering wrote is incomplete.
+    """
+    path = query.with_name(FILE)
     try:
-        path = query.with_name(FILE)
-        return query, BankSearch.read(path) if kind == "bank_search" else WindowSearch.read(path)
+        head = BankSearch.read(path) if engine.endswith(BANK_SEARCH) else WindowSearch.read(path)
     except (BundleError, OSError) as err:
-        raise InternalError(f"{query.with_name(FILE)} cannot be read: {err}") from err
-
-
-def bank_files(graph: Path, head: WindowSearch | BankSearch) -> tuple[Path, ...]:
-    """What `head` searches, beside `graph` (graph.onnx)."""
-    return tuple(graph.parent / name for name in head.file_sizes())
+        raise InternalError(f"{path} cannot be read: {err}") from err
+    # File names of a head count from where graph.onnx lies, above heads/<kind>/.
+    return head, tuple(query.parents[2] / name for name in head.file_sizes())
 
 
 def copy_head(head: WindowSearch | BankSearch, folder: Path) -> Path:

@@ -10,7 +10,7 @@ map arithmetic.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,25 +31,26 @@ _STEPS = 127
 _BIAS_STEPS = 2.0**30
 
 
+# Of a backbone on pixels: what comes before the third block of an EfficientNet-Lite0. Its first depthwise
+# convolutions multiply channels that hardly move by weights of hundreds. In 8 bits these layers alone moved
+# SimpleNet's map by 0.26, 0.12 and 0.09 of its deviation, all thirty behind them together by 0.10.
+_EARLY = ("*_conv_stem/*", "*_blocks.0.*", "*_blocks.1.*")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Recipe:
-    """What of a detector's graph stays in float.
+    """What of a detector's graph stays in float from the beginning; repair may return more.
 
     Attributes:
-        keep_float: patterns (``*`` for anything) of node names, ``<path of the module>/<operator>_<number>``.
-        keep_float_between: the same, of layers between 8-bit ones; only for engines that can mix. The
-            channels that a depthwise convolution reads differ too much in size for one scale: with them in
-            8 bits, SimpleNet's map on EfficientNet-Lite0 moved by 0.38 of its deviation, without by 0.17; and
-            by 0.11 without the stem, whose pixels less their mean are no 256 whole numbers.
+        keep_float: patterns (``*`` for anything) of node names, ``<path of the module>/<operator>_<number>``,
+            beside a backbone's first layers.
     """
 
     keep_float: tuple[str, ...] = ()
-    keep_float_between: tuple[str, ...] = ("*depthwise*", "*_conv_stem/*")
 
-    def keeps(self, name: str, *, mixed: bool) -> bool:
-        """Whether the node `name` stays in float in an engine that is, or is not, `mixed`."""
-        patterns = (*self.keep_float, *(self.keep_float_between if mixed else ()))
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    def keeps(self, name: str) -> bool:
+        """Whether the node `name` stays in float."""
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in (*_EARLY, *self.keep_float))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +61,7 @@ class Encoding:
         name: part of the file name, ``graph.qdq-<name>.onnx``.
         symmetric: activations signed with zero in the middle; else unsigned with any zero.
         outputs: whether results of products are quantised, too, with a bias of 32-bit integers: ONNX Runtime
-            fuses nothing else, OpenVINO and TensorRT are better off without. Such an engine is not mixed:
-            ONNX Runtime 1.32 quantises a float convolution between Q/DQ pairs by itself, its weights as a
-            whole, which spoils a depthwise one.
+            fuses nothing else, OpenVINO and TensorRT are better off without.
     """
 
     name: str
@@ -75,8 +74,8 @@ ONNXRUNTIME = Encoding(name="onnxruntime", outputs=True)
 TENSORRT = Encoding(name="tensorrt", symmetric=True)
 
 
-def products(graph: Any, recipe: Int8Recipe, encoding: Encoding) -> list[Any]:
-    """Nodes of an ONNX graph that are quantised: products with constant weights that stay out of the recipe.
+def products(graph: Any, recipe: Int8Recipe | None = None) -> list[Any]:
+    """Nodes that may be quantised: products with constant weights, without what `recipe` keeps in float.
 
     What gives an output stays in float: 256 values are too few for a map.
     """
@@ -89,7 +88,7 @@ def products(graph: Any, recipe: Int8Recipe, encoding: Encoding) -> list[Any]:
         and node.input[1] in constants
         and node.input[0] not in constants
         and outputs.isdisjoint(node.output)
-        and not recipe.keeps(node.name, mixed=not encoding.outputs)
+        and not (recipe and recipe.keeps(node.name))
         and _plain(node, constants[node.input[1]])
     ]
 
@@ -97,7 +96,7 @@ def products(graph: Any, recipe: Int8Recipe, encoding: Encoding) -> list[Any]:
 def observed(graph: Any) -> tuple[str, ...]:
     """Tensors that a table needs: inputs and results of every product that might be quantised, and sums."""
     names: dict[str, None] = {}
-    for node in products(graph, Int8Recipe(keep_float_between=()), OPENVINO):
+    for node in products(graph):
         names[node.input[0]] = None
         names[_result(graph, node)] = None
     for node in graph.node:
@@ -115,26 +114,40 @@ def pixel_tensors(graph: Any) -> dict[str, Range]:
     return {name: Range(0.0, 255.0) for name in same}
 
 
-def encode(graph: Path, ranges: Mapping[str, Range], recipe: Int8Recipe, encoding: Encoding) -> Path:
+def layers(graph: Path, recipe: Int8Recipe) -> tuple[str, ...]:
+    """Names of the nodes that `products` finds in a file.
+
+    Raises:
+        InternalError: there is none.
+    """
+    import onnx
+
+    found = tuple(node.name for node in products(onnx.load(graph, load_external_data=False).graph, recipe))
+    if not found:
+        raise InternalError(f"{graph.name}: no product with constant weights is left to quantise")
+    return found
+
+
+def encode(graph: Path, ranges: Mapping[str, Range], chosen: Collection[str], encoding: Encoding) -> Path:
     """Write the graph with Q/DQ pairs beside `graph`, as ``<stem>.qdq-<encoding>.onnx``.
 
     Args:
         graph: float graph, its external data beside it.
         ranges: of a calibration table.
-        recipe: the detector's.
+        chosen: nodes to compute in 8 bits, some of `layers`.
         encoding: the engine's.
 
     Raises:
-        InternalError: the table lacks a tensor, or nothing is left to quantise.
+        InternalError: the table lacks a tensor, or nothing is chosen.
         OutputError: the file cannot be written.
     """
     import onnx
 
     model = onnx.load(graph)
-    chosen = products(model.graph, recipe, encoding)
-    if not chosen:
-        raise InternalError(f"{graph.name}: no product with constant weights is left to quantise")
-    _Writer(model.graph, ranges, encoding).quantise(chosen)
+    nodes = [node for node in model.graph.node if node.name in frozenset(chosen)]
+    if not nodes:
+        raise InternalError(f"{graph.name}: no layer is left to quantise")
+    _Writer(model.graph, ranges, encoding).quantise(nodes)
     path = graph.with_name(f"{graph.stem}.qdq-{encoding.name}.onnx")
     save(model, path)
     return path
@@ -162,7 +175,8 @@ class _Writer:
                 self._pair(_result(self.graph, node))
         names = {node.name for node in chosen}
         sums = list(self._sums())
-        # Between two pairs an engine that is not mixed would quantise them in its own way.
+        # ONNX Runtime 1.32 quantises a float convolution between two pairs by itself, its weights as a whole,
+        # which spoils a depthwise one: such a one reads and gives plain floats.
         apart = {
             node.name
             for node in self.graph.node

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgead.bundle.head import FILE
 from edgead.exporters._base import CompiledTarget
-from edgead.exporters._head_files import bank_files, read_head
+from edgead.exporters._head_files import find_query, read_head
 from edgead.exporters.onnxruntime_exporter import OnnxRuntimeExporter
 from edgead.types import Target
 
@@ -16,15 +16,15 @@ class OnnxRuntimeWindowSearchExporter(OnnxRuntimeExporter):
     """As ONNX Runtime, of the query graph that the detector's lowering wrote beside graph.onnx."""
 
     engine = "onnxruntime+window_search"
-    precisions = ("fp32",)
-    encoding = None
+
+    def source(self, graph: Path) -> Path:
+        """The query graph that the detector's lowering wrote."""
+        return find_query(graph, self.engine)
 
     def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
         """Nothing is written."""
-        query, head = read_head(graph, self.engine)
-        made = super().compile_impl(query, target, folder)
+        head, banks = read_head(graph, self.engine)
+        made = super().compile_impl(graph, target, folder)
         return dataclasses.replace(
-            made,
-            files=(*made.files, query.with_name(FILE), *bank_files(graph, head)),
-            head=head.to_values(),
+            made, files=(*made.files, graph.with_name(FILE), *banks), head=head.to_values()
         )

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from edgead.exporters._base import CompiledTarget
-from edgead.exporters._head_files import bank_files, copy_head, read_head
+from edgead.exporters._head_files import copy_head, find_query, read_head
 from edgead.exporters.openvino_exporter import OpenVINOExporter
 from edgead.types import Target
 
@@ -15,19 +15,19 @@ class OpenVINOWindowSearchExporter(OpenVINOExporter):
     """As OpenVINO, of the query graph that the detector's lowering wrote beside graph.onnx."""
 
     engine = "openvino+window_search"
-    precisions = ("fp32", "bf16")
-    encoding = None
 
     def folder(self, target: Target) -> str:
-        """One folder for both precisions."""
-        return self.engine
+        """One folder for fp32 and bf16."""
+        return target.slug if target.precision == "int8" else self.engine
+
+    def source(self, graph: Path) -> Path:
+        """The query graph that the detector's lowering wrote."""
+        return find_query(graph, self.engine)
 
     def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
         """Convert the query graph; the banks stay where they are."""
-        query, head = read_head(graph, self.engine)
-        made = super().compile_impl(query, target, folder)
+        head, banks = read_head(graph, self.engine)
+        made = super().compile_impl(graph, target, folder)
         return dataclasses.replace(
-            made,
-            files=(*made.files, copy_head(head, folder), *bank_files(graph, head)),
-            head=head.to_values(),
+            made, files=(*made.files, copy_head(head, folder), *banks), head=head.to_values()
         )

@@ -1,19 +1,27 @@
-"""INT8 ranges for an export: choose images, run them, note what values the graph's tensors take."""
+"""INT8 targets of an export: ranges from good images, then an engine for each, repaired until it holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.calibration.calibration_set import spread
-from edgead.calibration.int8 import CalibrationTable, RangeRule, observe, table
+from edgead.calibration.int8 import CalibrationTable, RangeRule, observe, ranges_of
+from edgead.calibration.sensitivity import Repair, repair
 from edgead.data.folder import ImageItem
-from edgead.exporters._qdq import observed, pixel_tensors
+from edgead.errors import InternalError
+from edgead.exporters._base import CompiledTarget, Exporter
+from edgead.exporters._qdq import Int8Recipe, encode, layers, observed, pixel_tensors
 from edgead.imaging.postprocess import Postprocess
-from edgead.progress import Progress
-from edgead.types import Geometry
+from edgead.progress import Progress, Silent
+from edgead.types import Geometry, Target
 from edgead.workflows._images import load_pixels
+from edgead.workflows._int8_picture import drawn
+from edgead.workflows._sides import Side
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,12 +34,17 @@ REPORT = "reports/int8_calibration.json"
 
 _MAX_IMAGES, _FEW_IMAGES, _SEED = 300, 16, 0
 _NAMED = 5
+# Largest error of an 8-bit engine's map: root mean square as a share of the map's deviation. bf16 gave 0.09
+# for SimpleNet, which cost 0.2 points of AU-PRO; int8 at 0.12 cost 0.6, at 0.5 more than 1.4.
+_MAP_ERROR = 0.1
+_TRIED = 24  # images that layers are tried on, half of them with a defect
+_MACS_PER_US, _BYTES_PER_US = 1.0e5, 2.0e4
 # Decoded at once to choose from, as multiples of what is wanted.
 _POOL = 4
 
 
 def calibrate(
-    graph: Path,
+    graphs: Mapping[str, Path],
     images: Mapping[ImageItem, str],
     geometry: Geometry,
     *,
@@ -41,13 +54,13 @@ def calibrate(
     bit_depth: int | None,
     progress: Progress,
 ) -> CalibrationTable:
-    """Run good images through graph.onnx in fp32 and note what values its tensors take.
+    """Run good images through float graphs and note what values their tensors take.
 
     Images that were trained on are as good as others here. Those that look anomalous are named, since a
     defect widens the ranges for all good parts.
 
     Args:
-        graph: graph.onnx.
+        graphs: name in the bundle to path; the first is graph.onnx, which tells how anomalous an image is.
         images: good ones, with their content hashes.
         geometry: the detector's.
         postprocess: the detector's.
@@ -72,16 +85,21 @@ def calibrate(
     if (pixels == pixels[:1]).all():
         progress.say("all images for INT8 are the same: the ranges hold for that one picture only")
     scores: list[float] = []
-    tensors, pixel_ranges, run = _observable(graph)
-
-    def step(image: Pixels) -> Mapping[str, npt.NDArray[np.float32]]:
-        values = run(image)
-        own = float(values["image_score"][0]) if "image_score" in values else None
-        scores.append(postprocess.scores(values["anomaly_map"][0], own)[0])
-        return {name: values[name] for name in tensors}
-
     paths = [str(loaded.items[index].path) for index in chosen]
-    found = observe(step, pixels, paths, progress=progress)
+    found = {}
+    for name, graph in graphs.items():
+        tensors, known, run = _observable(graph)
+
+        def step(
+            image: Pixels, run: Any = run, tensors: tuple[str, ...] = tensors
+        ) -> Mapping[str, npt.NDArray[np.float32]]:
+            values = run(image)
+            if "anomaly_map" in values:
+                own = float(values["image_score"][0]) if "image_score" in values else None
+                scores.append(postprocess.scores(values["anomaly_map"][0], own)[0])
+            return {tensor: values[tensor] for tensor in tensors}
+
+        found[name] = {**ranges_of(observe(step, pixels, paths, progress=progress), rule), **known}
     odd = sorted((value, path) for value, path in zip(scores, paths, strict=True) if value >= limit)[::-1]
     if odd:
         shown = ", ".join(path for _, path in odd[:_NAMED])
@@ -89,13 +107,139 @@ def calibrate(
             f"{len(odd)} of {len(paths)} images for INT8 score as anomalous, the worst first: {shown}; a "
             "defect among good images widens the ranges: look at them, and take out what is not good"
         )
-    return table(
-        found,
-        rule,
-        images=[images[loaded.items[index]] for index in chosen],
-        seed=_SEED,
-        exact=pixel_ranges,
-    )
+    hashes = tuple(images[loaded.items[index]] for index in chosen)
+    return CalibrationTable(rule=rule, images=hashes, seed=_SEED, graphs=found)
+
+
+@dataclass(slots=True, kw_only=True)
+class Int8Builder:
+    """Makes the 8-bit engines of one export.
+
+    Attributes:
+        graph: graph.onnx.
+        table: ranges of it and of what stands for it beside a search, by their name below its folder.
+        recipe: the detector's.
+        out: folder of the targets.
+        pixels: good images, then defects, (N, H, W, 3) uint8 RGB, that layers are tried on.
+        maps: what the MODEL makes of them.
+        score: scores pixels with the engine of a main file.
+        progress: bars and messages.
+        reports: name in the bundle to content, of what was repaired.
+    """
+
+    graph: Path
+    table: CalibrationTable
+    recipe: Int8Recipe
+    out: Path
+    pixels: Pixels
+    maps: npt.NDArray[np.float32]
+    score: Callable[[Path, Target, Pixels, Progress], Side]
+    progress: Progress
+    reports: dict[str, bytes] = field(default_factory=dict)
+
+    def build(
+        self,
+        exporter: Exporter,
+        target: Target,
+        pixels: Pixels,
+        failures: Callable[[CompiledTarget, Side], tuple[str, ...]],
+    ) -> tuple[CompiledTarget, Side]:
+        """The engine of `target`, with as many layers in float as it needs, and its scores of `pixels`.
+
+        Args:
+            exporter: the engine's.
+            target: an int8 one.
+            pixels: what the export judges by.
+            failures: what of an engine and its scores of `pixels` is over the gate's limits.
+        """
+        assert exporter.encoding is not None, "an exporter of int8 says how"
+        encoding, source = exporter.encoding, exporter.source(self.graph)
+        ranges = self.table.graphs[source.relative_to(self.graph.parent).as_posix()]
+        names = layers(source, self.recipe)
+        made: CompiledTarget | None = None
+        side: Side | None = None
+
+        def error(kept: Collection[str]) -> float:
+            nonlocal made
+            made = exporter.compile(encode(source, ranges, kept, encoding), target, self.out)
+            tried = self.score(made.main_file, target, self.pixels, Silent())
+            return map_error(tried.maps, self.maps)
+
+        def gate(kept: Collection[str]) -> tuple[str, ...]:
+            nonlocal side
+            assert made is not None, "error comes first"
+            side = self.score(made.main_file, target, pixels, self.progress)
+            return failures(made, side)
+
+        done = repair(
+            names,
+            goal=_MAP_ERROR,
+            error=error,
+            gate=gate,
+            microseconds=lambda: _float_times(source, names),
+            progress=self.progress,
+        )
+        if made is None:
+            raise InternalError(f"{target}: no engine was made")
+        if done.steps[-1].failures is None:
+            side = self.score(made.main_file, target, pixels, self.progress)
+        assert side is not None, "the last step was asked"
+        self._report(done, target, len(names))
+        return made, side
+
+    def _report(self, done: Repair, target: Target, count: int) -> None:
+        last = done.steps[-1]
+        if not done.layers:
+            self.progress.say(f"{target}: {count} layers in 8 bits, map error {last.error:.3f}")
+            return
+        self.progress.say(
+            f"{target}: {len(last.returned)} of {count} layers went back to float, map error "
+            f"{done.steps[0].error:.3f} before, {last.error:.3f} after"
+            + ("" if done.holds else f"; {done.goal:g} and the gate were aimed at")
+        )
+        stem = f"reports/int8_repair-{target.slug}"
+        self.reports[f"{stem}.json"] = (json.dumps(done.to_values(), indent=1) + "\n").encode()
+        if (picture := drawn(done, f"{target}: layers that went back to float")) is not None:
+            self.reports[f"{stem}.svg"] = picture.encode()
+
+
+def map_error(maps: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> float:
+    """Root mean square of the difference, as a share of the reference's deviation; inf if not finite."""
+    import numpy as np
+
+    deviation = float(reference.std(dtype=np.float64))
+    found = float(np.sqrt(np.square(maps - reference, dtype=np.float64).mean()))
+    return found / (deviation or 1.0) if np.isfinite(found) else float("inf")
+
+
+def tried_images(good: int, first_defect: int, total: int) -> list[int]:
+    """Indices of some good images and some with a defect, of `total`: what layers are tried on."""
+    half = _TRIED // 2
+    return [*range(min(good, half)), *range(first_defect, min(first_defect + half, total))]
+
+
+def _float_times(graph: Path, names: Collection[str]) -> dict[str, float]:
+    """About how many microseconds each node takes in float: to compute, or to move data if that is longer.
+
+    Of a nominal machine, two cores with AVX-512. Measured times would make another engine of the same MODEL
+    each time.
+    """
+    import onnx
+
+    model = onnx.shape_inference.infer_shapes(onnx.load(graph, load_external_data=False))
+    entries = (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    sizes = {e.name: math.prod(d.dim_value for d in e.type.tensor_type.shape.dim) for e in entries}
+    shapes = {entry.name: tuple(entry.dims) for entry in model.graph.initializer}
+    times = {}
+    for node in model.graph.node:
+        if node.name in frozenset(names):
+            weights = shapes[node.input[1]]
+            # Each value of the output sums up as many products as there are weights for one output channel.
+            products = math.prod(weights) // (weights[1] if node.op_type == "MatMul" else weights[0])
+            macs = sizes.get(node.output[0], 0) * products
+            moved = 4 * (sizes.get(node.input[0], 0) + sizes.get(node.output[0], 0) + math.prod(weights))
+            times[node.name] = max(macs / _MACS_PER_US, moved / _BYTES_PER_US)
+    return times
 
 
 def _observable(

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgead.bundle.head import BANK_SEARCH, WINDOW_SEARCH
 from edgead.bundle.manifest import (
@@ -18,11 +19,11 @@ from edgead.bundle.manifest import (
     utc_now,
 )
 from edgead.bundle.writer import BundleWriter, Form
-from edgead.calibration.int8 import CalibrationTable, RangeRule
+from edgead.calibration.int8 import RangeRule
 from edgead.discovery import load as load_plugin
 from edgead.errors import EngineError, GateFailed, RuntimeMissingError, UsageError
 from edgead.exporters._base import CompiledTarget
-from edgead.exporters._qdq import Encoding, Int8Recipe, encode
+from edgead.exporters._qdq import Int8Recipe
 from edgead.exporters._registry import exporter_for
 from edgead.imaging.map_operator import Banded, build
 from edgead.imaging.postprocess import Postprocess
@@ -37,8 +38,14 @@ from edgead.workflows._evidence import Evidence, ThresholdChoice, gather
 from edgead.workflows._gates import auroc_failures, collapse_failures, decisions, parity_failures
 from edgead.workflows._images import Skipped
 from edgead.workflows._int8 import REPORT as CALIBRATION
-from edgead.workflows._int8 import calibrate
+from edgead.workflows._int8 import Int8Builder, calibrate, tried_images
 from edgead.workflows._sides import Side, score_side
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Pixels = npt.NDArray[np.uint8]
 
 DEFAULT_TARGETS = ("openvino:fp32", "openvino:bf16", "onnxruntime:fp32")
 # Before these where the detector's lowering offers a search behind the engine, which is faster.
@@ -178,21 +185,29 @@ def export(
         if search is not None and any(target.engine.endswith(search) for target in wanted):
             lowering.write_search(detector, lowered, graph.path)
 
-        def score(runtime: Runtime, path: Path, target: Target) -> Side:
+        def score(runtime: Runtime, path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
             with runtime.open(path, target, threads=threads) as opened:
                 scorer = EngineScorer(opened, postprocess)
-                side = score_side(scorer, evidence.pixels, progress=show, name=f"scoring {target}")
+                side = score_side(scorer, pixels, progress=progress, name=f"scoring {target}")
             _check_finite(side, target)
             return side
 
-        reference = score(TorchReference(detector), model, Target("torch", "fp32"))
-        sides = {_GRAPH_TARGET: score(runtime_for("onnxruntime"), graph.path, _GRAPH_TARGET)}
+        def engine(path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
+            return score(runtime_for(target.engine), path, target, pixels, progress)
+
+        pixels = evidence.pixels
+        reference = score(TorchReference(detector), model, Target("torch", "fp32"), pixels, show)
+        sides = {_GRAPH_TARGET: engine(graph.path, _GRAPH_TARGET, pixels, show)}
         limits = evidence.thresholds(reference, choice)
-        graphs: dict[Encoding | None, Path] = {None: graph.path}
-        calibrated: CalibrationTable | None = None
-        if encodings := {exporter_for(t.engine).encoding for t in wanted if t.precision == "int8"}:
+
+        def report(made: CompiledTarget, side: Side) -> TargetReport:
+            return _report(made, reference, limits, side, evidence, choice)
+
+        int8: Int8Builder | None = None
+        if eight := [target for target in wanted if target.precision == "int8"]:
+            sources = [graph.path, *(exporter_for(target.engine).source(graph.path) for target in eight)]
             calibrated = calibrate(
-                graph.path,
+                {path.relative_to(work).as_posix(): path for path in sources},
                 evidence.folder,
                 detector.geometry,
                 postprocess=postprocess,
@@ -201,29 +216,40 @@ def export(
                 bit_depth=bit_depth,
                 progress=show,
             )
-            writer.add_file(CALIBRATION, calibrated.to_json())
-            recipe = getattr(lowering, "INT8", Int8Recipe())
-            for encoding in filter(None, encodings):
-                graphs[encoding] = encode(graph.path, calibrated.ranges, recipe, encoding)
+            tried = tried_images(len(evidence.good), evidence.judged, len(pixels))
+            int8 = Int8Builder(
+                graph=graph.path,
+                table=calibrated,
+                recipe=getattr(lowering, "INT8", Int8Recipe()),
+                out=work / "targets",
+                pixels=pixels[tried],
+                maps=reference.maps[tried],
+                score=engine,
+                progress=show,
+            )
         compiled: dict[Target, CompiledTarget] = {}
         for target in wanted:
             show.say(f"compiling {target}")
             exporter = exporter_for(target.engine)
-            source = graphs[exporter.encoding if target.precision == "int8" else None]
-            compiled[target] = exporter.compile(source, target, work / "targets")
+            if int8 is not None and target.precision == "int8":
+                compiled[target], sides[target] = int8.build(
+                    exporter, target, pixels, lambda made, side: report(made, side).failures
+                )
+                continue
+            compiled[target] = exporter.compile(graph.path, target, work / "targets")
             if target not in sides:
-                sides[target] = score(runtime_for(target.engine), compiled[target].main_file, target)
+                sides[target] = engine(compiled[target].main_file, target, pixels, show)
 
-        reports = {
-            str(target): _report(made, reference, limits, sides[target], evidence, choice)
-            for target, made in compiled.items()
-        }
+        reports = {str(target): report(made, sides[target]) for target, made in compiled.items()}
         if targets is None and not accept:
             for target in _over_gate(compiled, reports):
                 show.say(f"left out {target}: {'; '.join(reports.pop(str(target)).failures)}")
                 del compiled[target]
         _gate(reports, accept, show)
         fidelity = _graph_parity(reference, sides[_GRAPH_TARGET], evidence.judged)
+        extra = {} if int8 is None else {CALIBRATION: int8.table.to_json(), **int8.reports}
+        for name, content in extra.items():
+            writer.add_file(name, content)
         files = {path for made in compiled.values() for path in made.files} | set(graph.files)
         for path in sorted(files):
             writer.add_file(path.relative_to(work).as_posix(), path)
@@ -242,7 +268,7 @@ def export(
             golden=parts.add_golden(writer, evidence, {target: sides[target] for target in compiled}),
             reports=(
                 parts.add_report(writer, {name: (r.parity, r.failures) for name, r in reports.items()}),
-                *([CALIBRATION] if calibrated else []),
+                *extra,
             ),
             provenance=Provenance(
                 created=utc_now(),
@@ -254,7 +280,7 @@ def export(
                     dict.fromkeys(
                         (
                             *(info.provenance.get("calibration_hashes") or ()),
-                            *(calibrated.images if calibrated else ()),
+                            *(int8.table.images if int8 else ()),
                         )
                     )
                 ),

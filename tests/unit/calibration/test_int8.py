@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from edgead.calibration.int8 import CalibrationTable, Histogram, Range, observe, table
+from edgead.calibration.int8 import CalibrationTable, Histogram, Range, observe, ranges_of
 from edgead.errors import BundleError, EngineError
 from edgead.progress import Silent
 
@@ -16,7 +16,7 @@ TABLE = CalibrationTable(
     rule="mse",
     images=("sha256:a", "sha256:b"),
     seed=3,
-    ranges={"x": Range(-1.5, 2.25), "image": Range(0, 255)},
+    graphs={"graph.onnx": {"x": Range(-1.5, 2.25), "image": Range(0, 255)}},
 )
 
 
@@ -92,9 +92,9 @@ def test_a_value_that_is_no_number_names_tensor_and_image(value: float) -> None:
         observe(run, pixels, ["one.png", "two.png"], progress=Silent())
 
 
-def test_known_ranges_come_before_observed_ones() -> None:
-    made = table({"x": histogram(np.arange(4.0))}, "minmax", images=["i"], seed=0, exact={"x": Range(0, 255)})
-    assert made.ranges == {"x": Range(0, 255)}
+def test_ranges_of_histograms() -> None:
+    found = ranges_of({"x": histogram(np.arange(4.0)), "y": histogram(np.array([-2.0, 1.0]))}, "minmax")
+    assert found == {"x": Range(0, 3), "y": Range(-2, 1)}
 
 
 def test_the_table_reads_back() -> None:
@@ -104,11 +104,11 @@ def test_the_table_reads_back() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version 2, this edgead reads 1; install a newer edgead"),
+        ({"version": 3}, "version 3, this edgead reads 2; install a newer edgead"),
         ({"rule": "kl"}, "unknown rule 'kl'"),
-        ({"ranges": {"x": [2, 1]}}, "the range of x is"),
-        ({"ranges": {"x": [0, math.nan]}}, "the range of x is"),
-        ({"ranges": {"x": [0]}}, "no calibration table"),
+        ({"graphs": {"g": {"x": [2, 1]}}}, "the range of x is"),
+        ({"graphs": {"g": {"x": [0, math.nan]}}}, "the range of x is"),
+        ({"graphs": {"g": {"x": [0]}}}, "no calibration table"),
         ({"images": None}, "no calibration table"),
     ],
 )

@@ -20,6 +20,7 @@ from edgead.exporters._qdq import (
     Encoding,
     Int8Recipe,
     encode,
+    layers,
     observed,
     parameters,
     pixel_tensors,
@@ -78,6 +79,10 @@ def run(path: Path, image: np.ndarray, *, optimised: bool) -> np.ndarray:
     return np.asarray(session.run(None, {"image": image})[0])
 
 
+def encoded(graph: Path, encoding: Encoding, recipe: Int8Recipe | None = None) -> Path:
+    return encode(graph, RANGES, layers(graph, recipe or Int8Recipe()), encoding)
+
+
 def rounded(values: np.ndarray, found: Range, *, symmetric: bool) -> np.ndarray:
     """The nearest of 256 (255) steps over the range."""
     low, high = min(found.low, 0), max(found.high, 0)
@@ -115,7 +120,7 @@ def test_the_encoded_graph_computes_what_8_bits_allow(encoding: Encoding, seed: 
     built = model(rng)
     onnx.save(built, tmp_path / "graph.onnx")
     image = rng.integers(0, 256, (1, 5, 6, 3), np.uint8)
-    path = encode(tmp_path / "graph.onnx", RANGES, Int8Recipe(), encoding)
+    path = encoded(tmp_path / "graph.onnx", encoding)
     assert path.name == f"graph.qdq-{encoding.name}.onnx"
     expected = simulated(built.graph, image, encoding)
     exact = run(tmp_path / "graph.onnx", image, optimised=False)
@@ -135,7 +140,7 @@ def test_a_bias_beside_vanishing_weights_survives(encoding: Encoding, tmp_path: 
     rng = np.random.default_rng(5)
     onnx.save(model(rng, extreme=True), tmp_path / "graph.onnx")
     image = rng.integers(0, 256, (1, 5, 6, 3), np.uint8)
-    path = encode(tmp_path / "graph.onnx", RANGES, Int8Recipe(), encoding)
+    path = encoded(tmp_path / "graph.onnx", encoding)
     exact = run(tmp_path / "graph.onnx", image, optimised=False)
     for optimised in (False, True):
         assert np.abs(run(path, image, optimised=optimised) - exact).max() < 0.2 * np.ptp(exact)
@@ -144,14 +149,23 @@ def test_a_bias_beside_vanishing_weights_survives(encoding: Encoding, tmp_path: 
 def test_kept_layers_and_what_gives_the_map_stay_in_float() -> None:
     graph = model(np.random.default_rng(0)).graph
 
-    def names(recipe: Int8Recipe, encoding: Encoding = OPENVINO) -> list[str]:
-        return [node.name.split("/")[0] for node in products(graph, recipe, encoding)]
+    def names(recipe: Int8Recipe | None) -> list[str]:
+        return [node.name.split("/")[0] for node in products(graph, recipe)]
 
-    assert names(Int8Recipe()) == ["body.first", "body.second", "body.third"]
+    assert names(None) == names(Int8Recipe()) == ["body.first", "body.second", "body.third"]
     assert names(Int8Recipe(keep_float=("*.first/*",))) == ["body.second", "body.third"]
-    between = Int8Recipe(keep_float_between=("body.second/*",))
-    assert names(between) == ["body.first", "body.third"]
-    assert names(between, ONNXRUNTIME) == ["body.first", "body.second", "body.third"]
+
+
+def test_a_backbone_begins_in_float() -> None:
+    kept = Int8Recipe()
+    for name in (
+        "backbone._conv_stem/Conv_3",
+        "teacher._blocks.0._project_conv/Conv_7",
+        "b._blocks.1.x/Conv_8",
+    ):
+        assert kept.keeps(name)
+    for name in ("backbone._blocks.10._expand_conv/Conv_58", "backbone._blocks.2._expand_conv/Conv_13"):
+        assert not kept.keeps(name)
 
 
 def test_a_kept_layer_computes_in_float(tmp_path: Path) -> None:
@@ -160,11 +174,13 @@ def test_a_kept_layer_computes_in_float(tmp_path: Path) -> None:
     built = model(rng)
     onnx.save(built, tmp_path / "graph.onnx")
     recipe = Int8Recipe(keep_float=("body.second/*", "body.third/*"))
-    path = encode(tmp_path / "graph.onnx", RANGES, recipe, OPENVINO)
+    path = encoded(tmp_path / "graph.onnx", OPENVINO, recipe)
     kinds = [node.op_type for node in onnx.load(path).graph.node]
     assert (kinds.count("QuantizeLinear"), kinds.count("DequantizeLinear")) == (1, 2)
     with pytest.raises(InternalError, match="left to quantise"):
-        encode(tmp_path / "graph.onnx", RANGES, Int8Recipe(keep_float=("*",)), OPENVINO)
+        layers(tmp_path / "graph.onnx", Int8Recipe(keep_float=("*",)))
+    with pytest.raises(InternalError, match="no layer is left"):
+        encode(tmp_path / "graph.onnx", RANGES, (), OPENVINO)
 
 
 def test_tensors_to_observe_and_exact_pixels() -> None:
@@ -178,7 +194,7 @@ def test_a_range_that_is_missing_is_named(tmp_path: Path) -> None:
     onnx.save(model(np.random.default_rng(0)), tmp_path / "graph.onnx")
     without = {name: found for name, found in RANGES.items() if name != "sum"}
     with pytest.raises(InternalError, match="no range for 'sum'"):
-        encode(tmp_path / "graph.onnx", without, Int8Recipe(), OPENVINO)
+        encode(tmp_path / "graph.onnx", without, layers(tmp_path / "graph.onnx", Int8Recipe()), OPENVINO)
 
 
 @pytest.mark.parametrize(

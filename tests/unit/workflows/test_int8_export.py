@@ -55,15 +55,28 @@ def test_a_bundle_holds_the_table_and_both_engines(made: Any, spine: Any) -> Non
         assert not [failure for failure in found.failures if "AUROC" in failure]
         assert 0 < found.parity.shift_p50 < 0.15 * found.parity.score_range
         assert found.auroc_before is not None
-        assert found.size_bytes < 0.5 * report.targets["onnxruntime:fp32"].size_bytes
+        assert found.size_bytes < 0.75 * report.targets["onnxruntime:fp32"].size_bytes
     file = "reports/int8_calibration.json"
     table = CalibrationTable.from_json((bundle / file).read_bytes(), file)
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert file in manifest["reports"]
     assert manifest["provenance"]["calibration"] == list(table.images)
     assert len(table.images) == len(list((spine.data / "train" / "good").iterdir()))
-    assert Range(0.0, 255.0) in table.ranges.values()
-    assert any(found.high == pytest.approx(6.0, abs=1.0) for found in table.ranges.values()), "ReLU6"
+    assert list(table.graphs) == ["graph.onnx"]
+    ranges = table.graphs["graph.onnx"].values()
+    assert Range(0.0, 255.0) in ranges
+    # The weak MODEL's map stands out little from its noise, so layers have to go back.
+    repairs = {}
+    for name in INT8:
+        file = f"reports/int8_repair-{name.replace(':', '-')}.json"
+        assert {file, file.replace(".json", ".svg")} <= set(manifest["reports"])
+        repairs[name] = json.loads((bundle / file).read_text())
+        steps = repairs[name]["steps"]
+        assert not steps[0]["returned"]
+        assert steps[0]["error"] > repairs[name]["goal"] >= steps[-1]["error"]
+        times = [layer["microseconds"] for layer in repairs[name]["layers"]]
+        assert all(0.5 < time < 5e3 for time in times)
+    assert any(found.high == pytest.approx(6.0, abs=1.0) for found in ranges), "ReLU6"
 
 
 def test_it_verifies_and_native_agrees_with_python(made: Any, spine: Any) -> None:
@@ -105,8 +118,11 @@ def test_ranges_that_clip_everything_fail_the_gate(
 
     def narrow(*args: Any, **options: Any) -> CalibrationTable:
         table = real(*args, **options)
-        ranges = {name: Range(r.low / 1e4, r.high / 1e4) for name, r in table.ranges.items()}
-        return CalibrationTable(rule=table.rule, images=table.images, seed=table.seed, ranges=ranges)
+        graphs = {
+            graph: {name: Range(r.low / 1e4, r.high / 1e4) for name, r in ranges.items()}
+            for graph, ranges in table.graphs.items()
+        }
+        return CalibrationTable(rule=table.rule, images=table.images, seed=table.seed, graphs=graphs)
 
     monkeypatch.setattr(export_module, "calibrate", narrow)
     with pytest.raises(GateFailed, match=r"openvino:int8: .*AUROC of synthetic defects fell from"):

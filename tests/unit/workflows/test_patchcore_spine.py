@@ -59,7 +59,8 @@ def test_every_engine_is_torch(
     assert isinstance(detector, PatchCore)
     assert detector.config.vectors == len(detector.bank) > 100
 
-    targets = [*installed_defaults(search=BANK_SEARCH), "onnxruntime+bank_search:fp32"]
+    eight = ["openvino+bank_search:int8", "onnxruntime+bank_search:int8"]
+    targets = [*installed_defaults(search=BANK_SEARCH), "onnxruntime+bank_search:fp32", *eight]
     report = export(model, bundle, calib=spine.data, targets=targets, threads=1, accept=True)
     assert list(report.targets) == targets
     manifest = json.loads((bundle / "manifest.json").read_text())
@@ -69,7 +70,15 @@ def test_every_engine_is_torch(
     assert heads["onnxruntime+bank_search:fp32"]["vectors"] == detector.config.vectors
     assert heads["onnxruntime+bank_search:fp32"]["neighbours"] == neighbours
 
+    table = json.loads((bundle / "reports" / "int8_calibration.json").read_text())
+    assert list(table["graphs"]) == ["graph.onnx", "heads/bank_search/query.onnx"]
+
     verified = verify(bundle, spine.data, model=model, threads=1)
+    for name in eight:
+        parity = verified.targets[name].parity
+        assert parity.score_range is not None
+        assert 0 < parity.shift_p50 < 0.15 * parity.score_range
+        assert heads[name] == heads["onnxruntime+bank_search:fp32"]
     for name, verdict in verified.targets.items():
         if name.endswith("fp32"):
             assert verdict.parity.shift_max is not None
