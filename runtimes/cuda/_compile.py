@@ -77,7 +77,7 @@ def compile_source(name: str, capability: tuple[int, int], *, cache: Path | None
     Args:
         name: one of `SOURCES`.
         capability: of the GPU: (9, 0) for sm_90.
-        cache: folder to keep results in; None = `cache_folder`. One that cannot be written to is done without.
+        cache: folder to keep results in; None = `cache_folder`. One that cannot be written to is not used.
 
     Raises:
         RuntimeMissingError: NVRTC or its binding is not installed.

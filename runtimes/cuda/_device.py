@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -13,15 +12,8 @@ if TYPE_CHECKING:
 Grid = tuple[int, int, int]
 
 
-class Recorded(Protocol):
-    """Work that was recorded once and runs again as a whole."""
-
-    def run(self) -> None:
-        """Put it into the stream."""
-
-
 class Device(Protocol):
-    """One GPU and one stream. `CudaDevice` is the real one; tests run the kernels on the CPU behind this.
+    """One GPU and one stream; tests run the kernels on the CPU behind it.
 
     Addresses are plain integers. Everything but `allocate`, `pinned` and `synchronize` is put into the
     stream and may not have happened when the call returns.
@@ -55,15 +47,6 @@ class Device(Protocol):
         Raises:
             EngineError: something in it failed.
         """
-
-    def record(self, work: Callable[[], None]) -> Recorded | None:
-        """Record what `work` puts into the stream, without running it; None where that cannot be done."""
-
-    def owner(self, address: int) -> int | None:
-        """Number of the device whose memory `address` is; None where it is no device memory."""
-
-    def wait_for(self, stream: int) -> None:
-        """Let this stream wait for what has been put into another one."""
 
     def close(self) -> None:
         """Free all memory; closing twice is harmless."""

@@ -108,8 +108,8 @@ class CudaPost:
         height, width = recipe.output
         if (rows.rows, columns.rows, rows.cols, columns.cols) != (height, width, *recipe.grid):
             raise UsageError(
-                f"post recipe: grid {recipe.grid}, output {recipe.output}, operator of {rows.rows}×{rows.cols} "
-                f"and {columns.rows}×{columns.cols}"
+                f"post recipe: grid {recipe.grid}, output {recipe.output}, operator of "
+                f"{rows.rows}×{rows.cols} and {columns.rows}×{columns.cols}"
             )
         if recipe.score_rule not in SCORE_RULES or len(recipe.alpha) != recipe.channels:
             raise UsageError(

@@ -1,22 +1,33 @@
-"""`Device` on the CPU: the same .cu files as C++, the same launch layer, memory that ends at a guarded page."""
+"""`Device` on the CPU: the .cu files as C++, under the same launch layer; memory ends at a guarded page."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from edgead.runtimes.cuda._compile import FOLDER
-from edgead.runtimes.cuda._device import Grid, Recorded
+from edgead.runtimes.cuda._device import Grid
 
 _SHIM = Path(__file__).parent / "cuda_host.hpp"
 # Traps where a shift, an address or an index is undefined; no contraction, as on the device.
-_FLAGS = ["-std=c++17", "-O2", "-ffp-contract=off", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error", "-U_FORTIFY_SOURCE", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+_FLAGS = [
+    "-std=c++17",
+    "-O2",
+    "-ffp-contract=off",
+    "-fsanitize=undefined",
+    "-fsanitize-undefined-trap-on-error",
+    "-U_FORTIFY_SOURCE",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-shared",
+    "-fPIC",
+]
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
 _LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
@@ -60,7 +71,7 @@ def run(
 
 
 class HostDevice:
-    """What `CudaDevice` is to a GPU. The order of threads and blocks is reversed with `backwards`."""
+    """Kernels as fibers. The order of threads and blocks is reversed with `backwards`."""
 
     stream = 0
 
@@ -95,15 +106,6 @@ class HostDevice:
         run(self._libraries[source], kernel, grid, threads, arguments, backwards=self._backwards)
 
     def synchronize(self) -> None:
-        pass
-
-    def record(self, work: Callable[[], None]) -> Recorded | None:
-        return None
-
-    def owner(self, address: int) -> int | None:
-        return 0 if any(start <= address < start + size for start, size in self._mapped) else None
-
-    def wait_for(self, stream: int) -> None:
         pass
 
     def close(self) -> None:
