@@ -1,16 +1,16 @@
-"""The fp16 form of a float graph: what multiplies in half precision, by explicit casts, and the rest as it was.
+"""The fp16 form of a float graph: what multiplies, in half precision by explicit casts; the rest as it was.
 
-An engine that takes types as they stand (TensorRT, ONNX Runtime's CUDA provider) computes exactly this, and any
-other runs it, too, so that it can be checked without a GPU.
+An engine that takes types as they stand (TensorRT, ONNX Runtime's CUDA provider) computes exactly this, and
+any other runs it, too, so that it can be checked without a GPU.
 
 In half precision: convolutions and matrix products, and what lies between two of them. In float32: pixels and
-what is done to them before the first product, differences, squares, roots, norms, softmax, logarithms, rankings,
-everything behind the last product, layers that the detector's INT8 recipe keeps, and constants that 16 bits would
-spoil. Between the two a value is cast once, where it is read.
+what is done to them before the first product, differences, squares, roots, norms, softmax, logarithms,
+rankings, everything behind the last product, layers that the detector's INT8 recipe keeps, and constants that
+16 bits would spoil. Between the two a value is cast once, where it is read.
 
-onnxruntime.transformers.float16 was looked at first: it leaves a node in float32 by casting its result to half
-and back, which rounds between two such nodes, and puts constants below 6e-8, such as the 1e-8 that keeps a
-quotient finite, at 6e-8.
+onnxruntime.transformers.float16 was looked at first: it leaves a node in float32 by casting its result to
+half and back, which rounds between two such nodes, and puts constants below 6e-8, such as the 1e-8 that keeps
+a quotient finite, at 6e-8.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class _Writer:
         return self._fits(node) and not self._only_moved(node.output[0])
 
     def _only_moved(self, tensor: str) -> bool:
-        """Whether a tensor, moved at most, is a map or a score: 11 bits of mantissa are for what comes before."""
+        """Whether a tensor, moved at most, is a map or a score: those have all their bits."""
         outputs = {entry.name for entry in self.graph.output}
         waiting = [tensor]
         while waiting:
