@@ -175,11 +175,11 @@ def device_index(target: Target) -> int:
     """Which GPU a target asks for: ``cuda`` is the first, ``cuda1`` the second.
 
     Raises:
-        UsageError: its device is no GPU.
+        EngineError: its device is no GPU.
     """
     number = target.device.removeprefix("cuda")
     if not target.device.startswith("cuda") or (number and not (number.isascii() and number.isdigit())):
-        raise UsageError(
+        raise EngineError(
             f"{target}: {target.engine} runs on a GPU; write {target.engine}:{target.precision}:cuda, or "
             "cuda1 for the second one"
         )

@@ -22,6 +22,7 @@ from edgead.calibration.int8 import CalibrationTable, RangeRule
 from edgead.discovery import load as load_plugin
 from edgead.errors import EngineError, GateFailed, RuntimeMissingError, UsageError
 from edgead.exporters._base import CompiledTarget
+from edgead.exporters._half import half
 from edgead.exporters._qdq import Encoding, Int8Recipe, encode
 from edgead.exporters._registry import exporter_for
 from edgead.imaging.map_operator import Banded, build
@@ -205,11 +206,17 @@ def export(
             recipe = getattr(lowering, "INT8", Int8Recipe())
             for encoding in filter(None, encodings):
                 graphs[encoding] = encode(graph.path, calibrated.ranges, recipe, encoding)
+        typed: Path | None = None
+        if any(target.precision == "fp16" for target in wanted):
+            typed = half(graph.path, getattr(lowering, "INT8", Int8Recipe()), work)
         compiled: dict[Target, CompiledTarget] = {}
         for target in wanted:
             show.say(f"compiling {target}")
             exporter = exporter_for(target.engine)
             source = graphs[exporter.encoding if target.precision == "int8" else None]
+            if target.precision == "fp16":
+                assert typed is not None
+                source = typed
             compiled[target] = exporter.compile(source, target, work / "targets")
             if target not in sides:
                 sides[target] = score(runtime_for(target.engine), compiled[target].main_file, target)

@@ -206,7 +206,7 @@ def test_missing_packages_say_what_to_install_and_that_onnx_is_good(
 
 
 def test_targets_without_a_gpu_in_their_name_are_refused(graph_of: Any, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="write tensorrt_rtx:fp32:cuda"):
+    with pytest.raises(EngineError, match="write tensorrt_rtx:fp32:cuda"):
         exporter_for("tensorrt_rtx").compile(
             graph_of("simplenet"), Target.parse("tensorrt_rtx:fp32"), tmp_path
         )
