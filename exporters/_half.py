@@ -165,7 +165,7 @@ class _Writer:
                 yield place, name
 
     def _is_float(self, name: str) -> bool:
-        return self.types.get(name) == self.float
+        return bool(self.types.get(name) == self.float)
 
     def write(self) -> None:
         """Cast, where a value is read in the type in which it was not made."""

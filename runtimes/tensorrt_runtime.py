@@ -84,7 +84,7 @@ class TensorRTRuntime(Runtime):
 
         assert self._loaded is not None
         self._stream = driver.Stream()
-        tensors = {INPUT: (self._loaded.input_shape, "uint8")}
+        tensors: dict[str, tuple[tuple[int, ...], str]] = {INPUT: (self._loaded.input_shape, "uint8")}
         tensors |= {name: (tensor.shape, tensor.dtype) for name, tensor in self._loaded.outputs.items()}
         for name, (shape, kind) in tensors.items():
             self._pinned[name] = driver.pagelocked_zeros(shape, np.dtype(kind))
