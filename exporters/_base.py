@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from edgead.bundle.manifest import Identity
 from edgead.errors import InternalError, UsageError
 from edgead.exporters._qdq import Encoding
 from edgead.types import Precision, Target
@@ -23,6 +24,7 @@ class CompiledTarget:
         tools: package name to version, of what compiled it.
         config: options that it was compiled with, as the engine spells them.
         head: what `TargetEntry.head` shall say; None for an engine that makes the map itself.
+        identity: what `TargetEntry.identity` shall say; None for an engine of this machine's CPU.
     """
 
     target: Target
@@ -31,6 +33,7 @@ class CompiledTarget:
     tools: dict[str, str]
     config: dict[str, str] = field(default_factory=dict)
     head: dict[str, object] | None = None
+    identity: Identity | None = None
 
 
 class Exporter(ABC):
@@ -57,8 +60,9 @@ class Exporter(ABC):
         """Compile `graph` for `target`.
 
         Args:
-            graph: graph.onnx, its external data beside it; for int8 `source` of it with Q/DQ pairs in the
-                exporter's `encoding`, as `edgead.exporters._qdq` writes it.
+            graph: graph.onnx, its external data beside it; for fp16 the form that `edgead.exporters._half`
+                writes, for int8 `source` with Q/DQ pairs in the exporter's `encoding`, as
+                `edgead.exporters._qdq` writes it.
             target: engine, explicit precision, device.
             out_dir: new files go to ``out_dir / folder(target)``, nothing is written elsewhere.
 
@@ -75,7 +79,7 @@ class Exporter(ABC):
             )
         if not graph.is_file():
             raise UsageError(f"graph {graph} does not exist")
-        graph = graph if target.precision == "int8" else self.source(graph)
+        graph = graph if target.precision in {"fp16", "int8"} else self.source(graph)
         compiled = self.compile_impl(graph, target, out_dir / self.folder(target))
         missing = [str(file) for file in (compiled.main_file, *compiled.files) if not file.is_file()]
         if missing or compiled.main_file not in compiled.files:

@@ -50,7 +50,11 @@ class Int8Recipe:
 
     def keeps(self, name: str) -> bool:
         """Whether the node `name` stays in float."""
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in (*_EARLY, *self.keep_float))
+        return self.needs_float(name) or any(fnmatch.fnmatchcase(name, pattern) for pattern in _EARLY)
+
+    def needs_float(self, name: str) -> bool:
+        """Whether it does so for the detector's sake: 16 bits spoil it, too."""
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.keep_float)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,10 @@ from edgead.types import Precision, Target
 
 
 class OnnxRuntimeExporter(Exporter):
-    """Names the graph itself, or its 8-bit form, as the target's main file."""
+    """Names the graph itself, or its fp16 or 8-bit form, as the target's main file."""
 
     engine = "onnxruntime"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "int8")
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
     encoding: ClassVar[Encoding | None] = ONNXRUNTIME
 
     def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:

@@ -16,6 +16,7 @@ class OnnxRuntimeWindowSearchExporter(OnnxRuntimeExporter):
     """As ONNX Runtime, of the query graph that the detector's lowering wrote beside graph.onnx."""
 
     engine = "onnxruntime+window_search"
+    precisions = ("fp32", "int8")
 
     def source(self, graph: Path) -> Path:
         """The query graph that the detector's lowering wrote."""

@@ -1,4 +1,4 @@
-"""ONNX Runtime: runs graph.onnx, or its 8-bit form, as it is on the CPU."""
+"""ONNX Runtime: runs graph.onnx, or its fp16 or 8-bit form, as it is, on the CPU or an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ _MISSING = "onnxruntime is not installed: pip install onnxruntime"
 
 
 class OnnxRuntime(Runtime):
-    """CPU provider, sequential, outputs bound once to arrays of ours; the image is read in place."""
+    """Sequential, outputs bound once to arrays of ours; on the CPU the image is read in place.
+
+    On ``cuda`` it never falls back to the CPU as a whole; no GPU was there to run it on.
+    """
 
     engine = "onnxruntime"
-    precisions = ("fp32", "int8")
+    precisions = ("fp32", "fp16", "int8")
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,8 +55,7 @@ class OnnxRuntime(Runtime):
         except ImportError as err:
             raise RuntimeMissingError(_MISSING) from err
         check_file(graph)
-        if target.device != "cpu":
-            raise EngineError(f"{target}: this runtime drives ONNX Runtime on the cpu only")
+        provider = _provider(onnxruntime, target)
         self._outputs = self.outputs_of(graph)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors come as exceptions, not also as lines on stderr
@@ -66,9 +68,14 @@ class OnnxRuntime(Runtime):
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
-            session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(str(graph), options, providers=[provider])
         except Exception as err:
             raise EngineError(f"ONNX Runtime cannot load {graph.name}: {last_line(err)}") from err
+        if session.get_providers()[0] != provider:
+            raise EngineError(
+                f"{target}: ONNX Runtime cannot use the GPU and would run on the CPU; look at its driver and "
+                "at the CUDA and cuDNN that this onnxruntime-gpu asks for"
+            )
         inputs = session.get_inputs()
         if len(inputs) != 1:
             raise EngineError(f"{graph.name}: {len(inputs)} inputs, a graph has one, {INPUT!r}")
@@ -104,3 +111,20 @@ class OnnxRuntime(Runtime):
         """Drop the session and its binding."""
         self._session = self._binding = self._output = None
         self._outputs = MapOutputs()
+
+
+def _provider(onnxruntime: Any, target: Target) -> str:
+    """The execution provider of a target's device."""
+    if target.device == "cpu" and target.precision != "fp16":
+        return "CPUExecutionProvider"
+    if target.device != "cuda":
+        raise EngineError(
+            f"{target}: this runtime drives ONNX Runtime on the cpu, or on the first GPU as "
+            f"onnxruntime:{target.precision}:cuda; fp16 on the GPU only"
+        )
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise EngineError(
+            f"{target}: this onnxruntime has no CUDA provider: put onnxruntime-gpu in its place (pip "
+            "uninstall onnxruntime; pip install onnxruntime-gpu)"
+        )
+    return "CUDAExecutionProvider"

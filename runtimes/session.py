@@ -66,7 +66,8 @@ class Session:
         name = bundle.entry(str(target)).target if target is not None else first_available(bundle, runtime)
         chosen = Target.parse(name)
         driver: Driver
-        if runtime == "python":
+        # libedgead drives no engine on an NVIDIA GPU.
+        if runtime == "python" or (runtime is None and chosen.device.startswith("cuda")):
             driver = PythonDriver.open(bundle, chosen, threads=threads)
         else:
             try:

@@ -47,7 +47,8 @@ def target_entry(compiled: CompiledTarget, work: Path, limits: Thresholds) -> Ta
         main_file=compiled.main_file.relative_to(work).as_posix(),
         files=tuple(path.relative_to(work).as_posix() for path in compiled.files),
         config=dict(compiled.config),
-        identity=Identity(
+        identity=compiled.identity
+        or Identity(
             machine=platform.machine(),
             device=machine.cpu,
             features=machine.cpu_flags,

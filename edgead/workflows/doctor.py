@@ -60,6 +60,12 @@ class DoctorReport(TypedDict):
 
 _SPEED_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd")
 
+_PLANS = ("tensorrt", "tensorrt_rtx")
+_BUILT_ONLY = (
+    "this edgead was tested without a GPU: plans of tensorrt_rtx were built, not run; those of tensorrt were "
+    "neither built nor run"
+)
+
 
 def doctor() -> DoctorReport:
     """Look at this machine. Never raises for something that is missing: that is the report."""
@@ -80,12 +86,17 @@ def _runtimes() -> dict[str, RuntimeState]:
         "native": _native(),
         "openvino": _missing("not in this version"),
         "onnxruntime": _missing("not in this version"),
-        "tensorrt": _missing("not in this version: use openvino or onnxruntime"),
+        "tensorrt": _missing("not in this version"),
     }
     for name, found in engines().items():
         # null measures the harness and runs no graph; an engine with a head runs where the engine does.
         if name != "null" and "+" not in name:
-            states[name] = {"available": found.available, "why": found.why, "version": found.version}
+            why = f"{found.why}; {_BUILT_ONLY}" if name in _PLANS else found.why
+            states[name] = {
+                "available": found.available,
+                "why": why.removeprefix("; "),
+                "version": found.version,
+            }
     return states | {"torch": _torch()}
 
 

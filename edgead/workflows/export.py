@@ -23,6 +23,7 @@ from edgead.calibration.int8 import RangeRule
 from edgead.discovery import load as load_plugin
 from edgead.errors import EngineError, GateFailed, RuntimeMissingError, UsageError
 from edgead.exporters._base import CompiledTarget
+from edgead.exporters._half import half
 from edgead.exporters._qdq import Int8Recipe
 from edgead.exporters._registry import exporter_for
 from edgead.imaging.map_operator import Banded, build
@@ -203,6 +204,7 @@ def export(
         def report(made: CompiledTarget, side: Side) -> TargetReport:
             return _report(made, reference, limits, side, evidence, choice)
 
+        recipe = getattr(lowering, "INT8", Int8Recipe())
         int8: Int8Builder | None = None
         if eight := [target for target in wanted if target.precision == "int8"]:
             sources = [graph.path, *(exporter_for(target.engine).source(graph.path) for target in eight)]
@@ -220,13 +222,16 @@ def export(
             int8 = Int8Builder(
                 graph=graph.path,
                 table=calibrated,
-                recipe=getattr(lowering, "INT8", Int8Recipe()),
+                recipe=recipe,
                 out=work / "targets",
                 pixels=pixels[tried],
                 maps=reference.maps[tried],
                 score=engine,
                 progress=show,
             )
+        typed: Path | None = None
+        if any(target.precision == "fp16" for target in wanted):
+            typed = half(graph.path, recipe, work)
         compiled: dict[Target, CompiledTarget] = {}
         for target in wanted:
             show.say(f"compiling {target}")
@@ -236,7 +241,8 @@ def export(
                     exporter, target, pixels, lambda made, side: report(made, side).failures
                 )
                 continue
-            compiled[target] = exporter.compile(graph.path, target, work / "targets")
+            source = typed if typed is not None and target.precision == "fp16" else graph.path
+            compiled[target] = exporter.compile(source, target, work / "targets")
             if target not in sides:
                 sides[target] = engine(compiled[target].main_file, target, pixels, show)
 

@@ -56,7 +56,7 @@ def test_a_person_reads_thresholds_and_how_they_came_about(
         (("--recall", 0.9), "a recall needs validation images (--validation)"),
         (("--target", ORT, "--target", ORT), "named twice"),
         (("--target", "openvino:int4"), "'int4' is unknown"),
-        (("--target", "tensorrt:fp16"), "no exporter for engine 'tensorrt'"),
+        (("--target", "caffe:fp16"), "no exporter for engine 'caffe'"),
         (("--form", "tar"), "tar"),
         (("--fpr", "0"), "false-positive rate 0.0 must be above 0"),
         (("--fpr", "nan"), "false-positive rate nan must be above 0"),

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -14,9 +15,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgead.errors import EngineError, InternalError, UsageError
+from edgead.exporters._registry import exporter_for
 from edgead.runtimes._base import Runtime
 from edgead.runtimes._registry import engines, runtime_for
-from edgead.types import Target
+from edgead.types import Precision, Target
 
 SIZE = (12, 17)
 WEIGHTS = np.random.default_rng(7).normal(size=(2, 3, 3, 3)).astype(np.float32)
@@ -31,18 +33,22 @@ class Quirks:
         tolerance: largest error, relative to the map's range, against float64 arithmetic.
         reason: why the tolerance is what it is.
         computes: False for an engine that plays back stored output.
+        planned: whether the engine opens what its exporter makes of a graph, instead of the graph.
     """
 
     target: str
     tolerance: float
     reason: str
     computes: bool = True
+    planned: bool = False
 
 
 CASES = [
     Quirks("openvino:fp32", 1e-5, "float32 sums in another order"),
     Quirks("openvino:bf16", 2e-2, "bfloat16 keeps 8 bits of mantissa"),
     Quirks("onnxruntime:fp32", 1e-5, "float32 sums in another order"),
+    Quirks("tensorrt:fp32:cuda", 1e-5, "float32 sums in another order", planned=True),
+    Quirks("tensorrt_rtx:fp32:cuda", 1e-5, "float32 sums in another order", planned=True),
     Quirks("null:fp32", 0.0, "stored output", computes=False),
 ]
 
@@ -127,6 +133,8 @@ def opened(quirks: Quirks, tmp_path: Path) -> Callable[..., Runtime]:
             graph = write_graph(tmp_path / "graph.onnx", batch=batch, score=score)
         else:
             graph = write_stored(tmp_path / "graph.json", batch, score)
+        if quirks.planned:
+            graph = exporter_for(target.engine).compile(graph, target, tmp_path).main_file
         try:
             return runtime_for(target.engine).open(graph, target, threads=threads)
         except EngineError as err:
@@ -252,7 +260,8 @@ def test_wrong_arrays_are_refused(opened: Callable[..., Runtime], image: np.ndar
 def test_unknown_precision_other_engine_and_device_are_refused(quirks: Quirks, tmp_path: Path) -> None:
     engine = Target.parse(quirks.target).engine
     graph = write_graph(tmp_path / "graph.onnx")
-    for target in (Target(engine, "fp16"), Target("other", "fp32")):
+    unknown = next(one for one in get_args(Precision) if one not in runtime_for(engine).precisions)
+    for target in (Target(engine, unknown), Target("other", "fp32")):
         with pytest.raises(UsageError, match="runs"):
             runtime_for(engine).open(graph, target)
     if quirks.computes:
