@@ -90,7 +90,7 @@ def train(
         bank_budget: MiB for the references that a detector keeps; None = all of them.
         bank_type: ``fp32``, ``fp16`` or ``int8``: how they are stored; None = as the preset says.
         steps: optimiser steps instead of the preset's (SimpleNet: per meta-epoch).
-        size: (H, W) of the network's input, to which all of the frame (or ROI) is scaled; None = the preset's.
+        size: (H, W) all of the frame (or ROI) is scaled to it; None = the preset's.
         roi: (x, y, w, h) in frame pixels that the detector looks at; None = the whole frame.
         bit_depth: significant bits of 16-bit files.
         overwrite: replace a MODEL at `output`.
