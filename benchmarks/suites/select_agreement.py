@@ -3,8 +3,8 @@
     python benchmarks/suites/select_agreement.py DATA… --work DIR [--detectors simplenet,patchcore,padim]
         [--sizes 192,256,320] [--minutes 20] [--json]
 
-DATA: MVTec layout. Every candidate is trained and judged by `select` as without labels, then by the labelled
-test images, which nothing was fitted to; Spearman's rank correlation of the two accuracies over candidates. No
+DATA: MVTec layout. Every candidate is trained and judged by `select` without labels, then by the test
+images, which nothing was fitted to; Spearman's rank correlation of the two accuracies over candidates. No
 bar: the figure is reported. DIR keeps what is done, so the same command goes on after a kill.
 """
 
@@ -31,7 +31,7 @@ BUDGET = "1s"  # so that nothing is left out for its latency
 
 
 def spearman(one: list[float], other: list[float]) -> float | None:
-    """Pearson's correlation of the ranks, equal values sharing their mean rank; None where one is constant."""
+    """Pearson's correlation of the ranks (equal values share their mean rank); None where one is constant."""
     first, second = (_ranks(np.array(values)) for values in (one, other))
     if len(one) < 2 or not first.std() or not second.std():
         return None

@@ -95,6 +95,30 @@ def sized(side: int, aspect: float) -> tuple[int, int]:
     return height, max(_STEP, round(side * side / height / _STEP) * _STEP)
 
 
+def _search(detector: str) -> str | None:
+    """The head that the detector's lowering offers."""
+    lowering = load_plugin("edgead.exporters.lowering", detector, kind="lowering")
+    found: str | None = getattr(lowering, "SEARCH", None)
+    return found
+
+
+def fitting(targets: Sequence[str], detector: str) -> tuple[str, ...]:
+    """Those of `targets` that `detector` can have: no search that it does not offer.
+
+    Raises:
+        UsageError: not one.
+    """
+    search = _search(detector)
+    found = tuple(
+        text
+        for text in targets
+        if (head := Target.parse(text).engine.partition("+")[2]) == "" or f"+{head}" == search
+    )
+    if not found:
+        raise UsageError(f"{detector} has no search for {', '.join(targets)}")
+    return found
+
+
 def targets_of(detector: str, device: str) -> tuple[str, ...]:
     """What `detector` is tried in: the device's first engine, with its search where there is one.
 
@@ -109,9 +133,7 @@ def targets_of(detector: str, device: str) -> tuple[str, ...]:
         raise UsageError(
             f"--device {device}: no engine here is tried for it; use cpu, or name what to try with --target"
         )
-    search: str | None = getattr(
-        load_plugin("edgead.exporters.lowering", detector, kind="lowering"), "SEARCH", None
-    )
+    search = _search(detector)
     found: dict[Precision, str] = {}
     for one in (f"{engine}{search}", engine) if search else (engine,):
         if one in here and here[one].available:

@@ -36,7 +36,7 @@ from edgead.progress import Progress, Silent, Task
 from edgead.workflows import _select_measure as measuring
 from edgead.workflows._evidence import ThresholdChoice
 from edgead.workflows._images import hash_readable
-from edgead.workflows._select_candidates import Network, networks, targets_of
+from edgead.workflows._select_candidates import Network, fitting, networks, targets_of
 from edgead.workflows.export import export
 from edgead.workflows.train import train
 
@@ -414,7 +414,8 @@ class _Work:
         if time.monotonic() > self.end:
             return fallen("no time", "its latency was not measured in time")
         try:
-            named = targets or targets_of(_registry.preset(network.preset)["detector"], device)
+            detector = _registry.preset(network.preset)["detector"]
+            named = fitting(targets, detector) if targets else targets_of(detector, device)
             with tempfile.TemporaryDirectory(prefix="edgead-select-") as folder:
                 found = measuring.trial(
                     network,
