@@ -34,10 +34,9 @@ def write(path: Path, report: SelectReport) -> None:
         f'<td class="text">{html.escape(one.reason)}</td></tr>'
         for one in report.candidates
     )
-    head = "".join(
-        f"<th>{name}</th>"
-        for name in ("candidate", "accuracy", "p50 ms", "p99 ms", "untrained ms", "verdict", "why not")
-    )
+    columns = ("candidate", "accuracy", "p50 ms", "p99 ms", "untrained ms")
+    head = "".join(f"<th>{name}</th>" for name in columns)
+    head += "".join(f'<th class="text">{name}</th>' for name in ("verdict", "why not"))
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f'<div class="verdict pass"><b>{html.escape(report.winner)}</b>'
