@@ -101,6 +101,39 @@ def accuracy(points: Sequence[tuple[BenchReport, float]]) -> str:
         return _svg(figure)
 
 
+def frontier(points: Sequence[tuple[str, float, float, bool]], budget_ms: float) -> str:
+    """Accuracy over the p99: every candidate, the frontier as steps, the budget, the winner's name.
+
+    Args:
+        points: (name, p99 in ms, accuracy, whether it won).
+        budget_ms: drawn as a line.
+    """
+    with _axes((7.6, 3.6)) as (figure, axes):
+        best, steps = -1.0, []
+        for _, p99, accurate, _ in sorted(points, key=lambda point: (point[1], -point[2])):
+            if accurate > best:
+                best = accurate
+                steps.append((p99, accurate))
+        if steps:
+            axes.step(*zip(*steps, strict=True), where="post", color=_GREY, linewidth=1, label="frontier")
+        for name, p99, accurate, won in points:
+            axes.plot(
+                [p99],
+                [accurate],
+                "*" if won else "o",
+                color=_GREEN if won else _BLUE,
+                zorder=3,
+                markersize=14 if won else 5,
+            )
+            if won or (p99, accurate) in steps:
+                axes.annotate(name, (p99, accurate), xytext=(4, -11), textcoords="offset points", fontsize=7)
+        _limits(axes, {"p99 budget": budget_ms}, across=False)
+        axes.set_xlabel("p99 of the latency in ms")
+        axes.set_ylabel("accuracy (AUROC)")
+        axes.set_xlim(left=0)
+        return _svg(figure)
+
+
 def _over_time(run: Run, limits: dict[str, float]) -> str:
     order = np.argsort(run.times[:, PLANNED], kind="stable")
     seconds = (run.times[order, PLANNED] - run.times[:, PLANNED].min()) / 1e9

@@ -141,7 +141,7 @@ def render(measured: Sequence[Measured], accuracy: Mapping[str, float] | None = 
     points = [(report, accuracy[name]) for name, report in first_of.items() if accuracy and name in accuracy]
     if points:
         caption = f"Image AUROC over the latency in {points[0][0].scenario}; up and left is better."
-        parts.append(_figure(figures.accuracy(points), caption))
+        parts.append(figure(figures.accuracy(points), caption))
     for number, one in enumerate(measured):
         parts.append(f'<section id="s{number}">')
         if len(measured) > 1:
@@ -152,6 +152,11 @@ def render(measured: Sequence[Measured], accuracy: Mapping[str, float] | None = 
         pictures = "".join(_picture(thumbnail) for thumbnail in thumbnails)
         parts.append(f'<section><h2>What it sees</h2><div class="thumbs">{pictures}</div></section>')
     parts.append(_environment(first))
+    return page(title, parts)
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """A whole page out of HTML parts, in the reports' style."""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -179,7 +184,7 @@ def _section(one: Measured) -> list[str]:
         return [*parts, "<p>Nothing was measured.</p>"]
     pictures = figures.of(run, one.targets, report)
     parts.append('<div class="pair">')
-    parts += [_figure(svg, caption) for caption, svg in pictures.items()]
+    parts += [figure(svg, caption) for caption, svg in pictures.items()]
     parts.append("</div>")
     return parts
 
@@ -285,7 +290,8 @@ def _machine(report: BenchReport) -> str:
     )
 
 
-def _figure(svg: str, caption: str) -> str:
+def figure(svg: str, caption: str) -> str:
+    """A picture with a line below it."""
     return f"<figure>{svg}<figcaption>{_text(caption)}</figcaption></figure>"
 
 

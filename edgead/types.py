@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from edgead.errors import UsageError
@@ -18,6 +18,9 @@ Resampler = Literal["pillow_bilinear", "opencv_linear"]
 ScoreRule = Literal["max_grid", "max", "top_k_sum", "top_k_mean", "graph"]
 Border = Literal["reflect", "mirror", "nearest"]
 Upsample = Literal["none", "nearest", "bilinear"]
+
+SIDES = (32, 4096)
+"""Of a network's input that a user may ask for: the least and the most pixels of a side."""
 
 # Value = EDGEAD_PIXEL_* of edgead.h.
 PIXEL_FORMATS: dict[str, int] = {
@@ -122,6 +125,21 @@ class Geometry:
         """
         pairs = {key: tuple(values[key]) for key in ("window", "roi") if values.get(key) is not None}
         return cls(**{**values, **pairs})
+
+    def resized(self, size: tuple[int, int]) -> Geometry:
+        """All of the frame, or of the ROI, brought to `size` = (H, W), whatever its aspect ratio was.
+
+        The resampler and the ROI stay. A window falls away: cut from the middle, it would hide the ends of a
+        strip.
+
+        Raises:
+            UsageError: a side is not from 32 to 4,096 pixels.
+        """
+        if not all(SIDES[0] <= side <= SIDES[1] for side in size):
+            raise UsageError(
+                f"input size {size[0]}x{size[1]} (height x width): give sides from {SIDES[0]} to {SIDES[1]}"
+            )
+        return replace(self, height=size[0], width=size[1], mode="exact", window=None)
 
     @property
     def input_size(self) -> tuple[int, int]:

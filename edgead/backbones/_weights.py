@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,17 @@ from edgead.errors import RuntimeMissingError, WeightsError
 from edgead.progress import Progress
 
 _COUNTER = "num_batches_tracked"
+_downloads = ContextVar("downloads", default=True)
+
+
+@contextmanager
+def no_downloads() -> Iterator[None]:
+    """Inside, weights that are neither installed nor in the cache raise `WeightsError` at once."""
+    token = _downloads.set(False)
+    try:
+        yield
+    finally:
+        _downloads.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +93,10 @@ def fetch(source: WeightsSource, *, progress: Progress | None = None) -> Path:
     folder = Path(pooch.os_cache("edgead")) / "weights"
     path = folder / source.file
     if not path.exists():
+        if not _downloads.get():
+            raise WeightsError(
+                f"{source.file} is not here, and is not downloaded for a trial; `edgead train` downloads it"
+            )
         if progress is not None:
             progress.say(f"downloading {source.url} to {path}")
         pooch.get_logger().setLevel("ERROR")

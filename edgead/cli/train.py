@@ -48,6 +48,13 @@ def command(
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps to train. Default: the preset's.")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEIGHTxWIDTH",
+            help="Of the network's input in pixels: 192x512, or 320 for a square. Default: the preset's.",
+        ),
+    ] = None,
     roi: Annotated[
         str | None, typer.Option(metavar="X,Y,W,H", help="Part of the frame to look at, in pixels.")
     ] = None,
@@ -70,6 +77,7 @@ def command(
     from edgead.cli._output import emit
     from edgead.cli._progress import RichProgress
     from edgead.cli._roi import parse_roi
+    from edgead.cli._size import parse_size
     from edgead.errors import ImagesSkipped
     from edgead.workflows.train import train
 
@@ -86,6 +94,7 @@ def command(
         bank_budget=bank_budget,
         bank_type=bank_type,
         steps=steps,
+        size=None if size is None else parse_size(size),
         roi=parse_roi(roi),
         bit_depth=bit_depth,
         overwrite=overwrite,

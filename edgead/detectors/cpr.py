@@ -119,8 +119,9 @@ class Cpr(Detector):
         height, width = self.grids[0]
         if height % config.blocks or width % config.blocks:
             raise UsageError(
-                f"cpr: the finer tap's {height}×{width} cells do not divide into {config.blocks} blocks per "
-                "side"
+                f"cpr: input size {self.geometry.input_size[0]}x{self.geometry.input_size[1]}: the finer "
+                f"tap's {height}x{width} cells do not divide into {config.blocks} blocks per side; give "
+                f"multiples of {config.blocks * self.backbone.spec.taps[config.taps[0]].stride}"
             )
         self.register_buffer("centres", torch.zeros(config.clusters, channels[0]))
         if config.foreground:

@@ -43,7 +43,7 @@ class AnomalyRecipe:
         on_object: a part counts where it touches the object (``touches``), or is cut to it (``inside``).
         shuffled: share of the anomalies that are the image itself, its colours varied and its squares
             shuffled; 0 for textures, which would not look anomalous.
-        grid: squares per side; divides the image's sides.
+        grid: pieces per side; squares where the image is one.
         vary_textures: whether textures are varied, too (DRAEM).
     """
 
@@ -172,15 +172,14 @@ def large_parts(mask: Mask, shown: Mask, smallest: float) -> Mask:
 
 
 def shuffled(image: Pixels, grid: int, random: np.random.Generator) -> Pixels:
-    """(H, W, 3), its grid × grid squares in a random order.
+    """(H, W, 3), its grid × grid pieces in a random order.
 
-    Raises:
-        UsageError: the sides are no multiples of `grid`.
+    Where the sides are no multiples of `grid`, the last rows and columns, less than a piece, stay in place.
     """
-    height, width = image.shape[:2]
-    if height % grid or width % grid:
-        raise UsageError(f"an image of {height}×{width} does not divide into {grid} squares per side")
-    squares = image.reshape(grid, height // grid, grid, width // grid, 3).swapaxes(1, 2).reshape(grid**2, -1)
-    squares = squares[random.permutation(grid**2)]
-    shape = (grid, grid, height // grid, width // grid, 3)
-    return np.ascontiguousarray(squares.reshape(shape).swapaxes(1, 2)).reshape(image.shape)
+    rows, cols = (side // grid for side in image.shape[:2])
+    found = image.copy()
+    inside = found[: grid * rows, : grid * cols]
+    pieces = inside.reshape(grid, rows, grid, cols, 3).swapaxes(1, 2).reshape(grid**2, -1)
+    pieces = pieces[random.permutation(grid**2)]
+    inside[:] = pieces.reshape(grid, grid, rows, cols, 3).swapaxes(1, 2).reshape(inside.shape)
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from edgead.data.split import reserve
 from edgead.discovery import load as load_plugin
 from edgead.errors import UsageError
 from edgead.progress import Progress, Silent
+from edgead.types import Geometry
 from edgead.workflows._images import Skipped, load_pixels
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def train(
     bank_budget: float | None = None,
     bank_type: str | None = None,
     steps: int | None = None,
+    size: tuple[int, int] | None = None,
     roi: tuple[int, int, int, int] | None = None,
     bit_depth: int | None = None,
     overwrite: bool = False,
@@ -88,6 +90,7 @@ def train(
         bank_budget: MiB for the references that a detector keeps; None = all of them.
         bank_type: ``fp32``, ``fp16`` or ``int8``: how they are stored; None = as the preset says.
         steps: optimiser steps instead of the preset's (SimpleNet: per meta-epoch).
+        size: (H, W) all of the frame (or ROI) is scaled to it; None = the preset's.
         roi: (x, y, w, h) in frame pixels that the detector looks at; None = the whole frame.
         bit_depth: significant bits of 16-bit files.
         overwrite: replace a MODEL at `output`.
@@ -95,7 +98,7 @@ def train(
         progress: bars and messages.
 
     Raises:
-        UsageError: an unknown detector or option.
+        UsageError: an unknown detector or option, or a size that the detector cannot take.
         OutputError: `output` exists or cannot be written, or an unfinished training differs from this one.
         DatasetError: no good images, or fewer than two different ones that can be read.
         WeightsError: the backbone's or teacher's weights do not fit or cannot be had.
@@ -126,7 +129,9 @@ def train(
     }
     options = {name: value for name, value in options.items() if value is not None}
     _check_options(preset["detector"], training.OPTIONS, options)
-    network: Any = _registry.detector_class(preset["detector"]).from_config(_config(preset["config"], roi))
+    network: Any = _registry.detector_class(preset["detector"]).from_config(
+        _config(preset["config"], size, roi)
+    )
     source = training.load_frozen(network, weights, progress=progress)
     images = load_pixels(
         good_images(data), network.geometry, progress=progress, name="images", bit_depth=bit_depth
@@ -189,8 +194,11 @@ def _origin(part: str | None, source: LoadedWeights | None) -> dict[str, Any]:
     return {f"{part}_weights": {"file": source.file, "sha256": source.sha256}}
 
 
-def _config(preset: Mapping[str, Any], roi: tuple[int, int, int, int] | None) -> dict[str, Any]:
-    return {**preset, "geometry": {**preset["geometry"], "roi": roi}}
+def _config(
+    preset: Mapping[str, Any], size: tuple[int, int] | None, roi: tuple[int, int, int, int] | None
+) -> dict[str, Any]:
+    geometry = Geometry.from_values({**preset["geometry"], "roi": roi})
+    return {**preset, "geometry": asdict(geometry if size is None else geometry.resized(size))}
 
 
 def _check_options(detector: str, known: Collection[str], given: Mapping[str, Any]) -> None:

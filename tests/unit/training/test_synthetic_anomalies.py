@@ -113,8 +113,22 @@ def test_shuffled_squares_are_the_same_squares_elsewhere() -> None:
 
     assert sorted(squares(found)) == sorted(squares(image))
     assert squares(found) != squares(image)
-    with pytest.raises(UsageError, match="30×32 does not divide into 4"):
-        shuffled(image[:30], 4, np.random.default_rng(0))
+
+
+def test_shuffled_leaves_in_place_what_is_less_than_a_piece() -> None:
+    image = photo(side=32)[:30]
+    found = shuffled(image, 4, np.random.default_rng(0))  # pieces of 7 × 8
+    assert np.array_equal(found[28:], image[28:])
+    pieces = [
+        sorted(
+            pixels[row : row + 7, col : col + 8].tobytes()
+            for row in range(0, 28, 7)
+            for col in range(0, 32, 8)
+        )
+        for pixels in (image, found)
+    ]
+    assert pieces[0] == pieces[1]
+    assert not np.array_equal(found, image)
 
 
 def test_parts_must_be_large_and_touch_the_object() -> None:
