@@ -36,7 +36,7 @@ _MAX_IMAGES, _FEW_IMAGES, _SEED = 300, 16, 0
 _NAMED = 5
 # Largest error of an 8-bit engine's map: root mean square as a share of the map's deviation. bf16 gave 0.09
 # for SimpleNet, which cost 0.2 points of AU-PRO; int8 at 0.12 cost 0.6, at 0.5 more than 1.4.
-_MAP_ERROR = 0.1
+MAP_ERROR = 0.1
 _TRIED = 24  # images that layers are tried on, half of them with a defect
 _MACS_PER_US, _BYTES_PER_US = 1.0e5, 2.0e4
 # Decoded at once to choose from, as multiples of what is wanted.
@@ -123,6 +123,7 @@ class Int8Builder:
         pixels: good images, then defects, (N, H, W, 3) uint8 RGB, that layers are tried on.
         maps: what the MODEL makes of them.
         score: scores pixels with the engine of a main file.
+        goal: largest error of a map, see `map_error`.
         progress: bars and messages.
         reports: name in the bundle to content, of what was repaired.
     """
@@ -134,6 +135,7 @@ class Int8Builder:
     pixels: Pixels
     maps: npt.NDArray[np.float32]
     score: Callable[[Path, Target, Pixels, Progress], Side]
+    goal: float
     progress: Progress
     reports: dict[str, bytes] = field(default_factory=dict)
 
@@ -173,7 +175,7 @@ class Int8Builder:
 
         done = repair(
             names,
-            goal=_MAP_ERROR,
+            goal=self.goal,
             error=error,
             gate=gate,
             microseconds=lambda: _float_times(source, names),

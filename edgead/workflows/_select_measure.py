@@ -137,7 +137,16 @@ def trial(
     calib.mkdir()
     for number, item in enumerate(few):
         _link(item.path, calib / f"{number:02}{item.path.suffix}")
-    export(model, bundle, calib=calib, targets=targets, accept=True, bit_depth=bit_depth, threads=threads)
+    export(
+        model,
+        bundle,
+        calib=calib,
+        targets=targets,
+        accept=True,
+        repair_int8=False,  # what the layers of an untrained network cost says nothing
+        bit_depth=bit_depth,
+        threads=threads,
+    )
     options: dict[str, Any] = {"threads": threads, "bit_depth": bit_depth, "seconds": _TRIAL_SECONDS}
     return Trial(pass_s, {name: measure(bundle, images, name, budget, **options) for name in targets})
 

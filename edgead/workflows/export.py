@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,8 +39,8 @@ from edgead.workflows import _export_bundle as parts
 from edgead.workflows._evidence import Evidence, ThresholdChoice, gather
 from edgead.workflows._gates import auroc_failures, collapse_failures, decisions, parity_failures
 from edgead.workflows._images import Skipped
+from edgead.workflows._int8 import MAP_ERROR, Int8Builder, calibrate, tried_images
 from edgead.workflows._int8 import REPORT as CALIBRATION
-from edgead.workflows._int8 import Int8Builder, calibrate, tried_images
 from edgead.workflows._sides import Side, score_side
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def export(
     form: Form = "directory",
     bit_depth: int | None = None,
     ranges: RangeRule = "mse",
+    repair_int8: bool = True,
     threads: int = 0,
     progress: Progress | None = None,
 ) -> ExportReport:
@@ -133,6 +135,8 @@ def export(
         form: a directory, or one uncompressed zip.
         bit_depth: of 16-bit files (10, 12 or 16).
         ranges: of int8 targets, see `CalibrationTable`.
+        repair_int8: return layers of int8 targets to float until they hold; without, they are as fast as can
+            be, right or not.
         threads: compute threads of the engines, 0 = their own choice.
         progress: where to report; None = nowhere.
 
@@ -227,6 +231,7 @@ def export(
                 pixels=pixels[tried],
                 maps=reference.maps[tried],
                 score=engine,
+                goal=MAP_ERROR if repair_int8 else math.inf,
                 progress=show,
             )
         typed: Path | None = None
@@ -238,7 +243,10 @@ def export(
             exporter = exporter_for(target.engine)
             if int8 is not None and target.precision == "int8":
                 compiled[target], sides[target] = int8.build(
-                    exporter, target, pixels, lambda made, side: report(made, side).failures
+                    exporter,
+                    target,
+                    pixels,
+                    lambda made, side: report(made, side).failures if repair_int8 else (),
                 )
                 continue
             source = typed if typed is not None and target.precision == "fp16" else graph.path
