@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgead.bundle.manifest import GraphParity
+from edgead.errors import EngineError
 from edgead.progress import Progress
 from edgead.runtimes._driver import Scorer
+from edgead.types import Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,3 +52,29 @@ def score_side(
             task.advance()
     assert maps is not None, "callers give at least one image"
     return Side(scores, map_max, maps)
+
+
+def check_finite(side: Side, target: Target) -> None:
+    """No threshold can be set where an engine overflows."""
+    import numpy as np
+
+    failed = int((~(np.isfinite(side.scores) & np.isfinite(side.map_max))).sum())
+    if failed:
+        raise EngineError(
+            f"{target} gives no finite score for {failed} of {len(side.scores)} images; leave it out, or try "
+            "another precision"
+        )
+
+
+def graph_parity(reference: Side, graph: Side, images: int) -> GraphParity:
+    """The graph (ONNX Runtime, fp32) beside the MODEL (torch) on the first `images`, raw units."""
+    import numpy as np
+
+    scores, maps = reference.scores[:images], reference.maps[:images]
+    return GraphParity(
+        images=images,
+        score_shift_max=float(np.abs(graph.scores[:images] - scores).max()),
+        score_range=float(np.ptp(scores)),
+        map_shift_max=float(np.abs(graph.maps[:images] - maps).max()),
+        map_range=float(np.ptp(maps)),
+    )

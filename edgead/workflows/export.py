@@ -22,7 +22,7 @@ from edgead.bundle.manifest import (
 from edgead.bundle.writer import BundleWriter, Form
 from edgead.calibration.int8 import RangeRule
 from edgead.discovery import load as load_plugin
-from edgead.errors import EngineError, GateFailed, RuntimeMissingError, UsageError
+from edgead.errors import GateFailed, RuntimeMissingError, UsageError
 from edgead.exporters._base import CompiledTarget
 from edgead.exporters._half import half
 from edgead.exporters._qdq import Int8Recipe
@@ -41,7 +41,7 @@ from edgead.workflows._gates import auroc_failures, collapse_failures, decisions
 from edgead.workflows._images import Skipped
 from edgead.workflows._int8 import MAP_ERROR, Int8Builder, calibrate, tried_images
 from edgead.workflows._int8 import REPORT as CALIBRATION
-from edgead.workflows._sides import Side, score_side
+from edgead.workflows._sides import Side, check_finite, graph_parity, score_side
 
 if TYPE_CHECKING:
     import numpy as np
@@ -194,7 +194,7 @@ def export(
             with runtime.open(path, target, threads=threads) as opened:
                 scorer = EngineScorer(opened, postprocess)
                 side = score_side(scorer, pixels, progress=progress, name=f"scoring {target}")
-            _check_finite(side, target)
+            check_finite(side, target)
             return side
 
         def engine(path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
@@ -260,7 +260,7 @@ def export(
                 show.say(f"left out {target}: {'; '.join(reports.pop(str(target)).failures)}")
                 del compiled[target]
         _gate(reports, accept, show)
-        fidelity = _graph_parity(reference, sides[_GRAPH_TARGET], evidence.judged)
+        fidelity = graph_parity(reference, sides[_GRAPH_TARGET], evidence.judged)
         extra = {} if int8 is None else {CALIBRATION: int8.table.to_json(), **int8.reports}
         for name, content in extra.items():
             writer.add_file(name, content)
@@ -345,18 +345,6 @@ def _parse(targets: Sequence[str]) -> tuple[Target, ...]:
     return wanted
 
 
-def _check_finite(side: Side, target: Target) -> None:
-    """No threshold can be set where an engine overflows."""
-    import numpy as np
-
-    failed = int((~(np.isfinite(side.scores) & np.isfinite(side.map_max))).sum())
-    if failed:
-        raise EngineError(
-            f"{target} gives no finite score for {failed} of {len(side.scores)} images; leave it out, or try "
-            "another precision"
-        )
-
-
 def _report(
     compiled: CompiledTarget,
     reference: Side,
@@ -403,17 +391,3 @@ def _gate(reports: Mapping[str, TargetReport], accept: bool, progress: Progress)
         )
     for failure in failures:
         progress.say(f"accepted: {failure}")
-
-
-def _graph_parity(reference: Side, graph: Side, images: int) -> GraphParity:
-    """The graph (ONNX Runtime, fp32) beside the MODEL (torch) on the first `images`, raw units."""
-    import numpy as np
-
-    scores, maps = reference.scores[:images], reference.maps[:images]
-    return GraphParity(
-        images=images,
-        score_shift_max=float(np.abs(graph.scores[:images] - scores).max()),
-        score_range=float(np.ptp(scores)),
-        map_shift_max=float(np.abs(graph.maps[:images] - maps).max()),
-        map_range=float(np.ptp(maps)),
-    )
