@@ -62,7 +62,8 @@ def test_the_most_harmful_per_microsecond_go_back_first(goal: float, returned: t
     assert done.steps[-1].returned == returned
     assert [layer.name for layer in done.layers] == ["cheap", "large", "small", "least"]
     assert done.microseconds(done.steps[-1]) == sum(LAYERS[name][1] for name in returned)
-    assert len(done.steps) == 2, "the sum of squares says at once how many"
+    assert done.steps[1].returned == returned, "the sum of squares says at once how many"
+    assert all(step.failures != () for step in done.steps if len(step.returned) < len(returned))
 
 
 def test_errors_that_add_up_to_more_need_more() -> None:
@@ -76,7 +77,7 @@ def test_the_gate_is_asked_within_the_goal_alone_and_may_want_more() -> None:
     engines = Engines(bad={"large"})
     done = engines.mend(0.45)
     assert done.holds
-    assert [step.failures for step in done.steps] == [None, ("large flips",), ()]
+    assert [step.failures for step in done.steps[:3]] == [None, ("large flips",), ()]
     assert done.steps[-1].returned == ("cheap", "large")
     assert frozenset(LAYERS) not in engines.asked
 
@@ -93,6 +94,7 @@ def test_a_goal_out_of_reach_takes_the_nearest_engine() -> None:
     assert not done.holds
     assert done.steps[-1].failures is None
     assert done.steps[-1].returned == ("cheap", "large", "small")
+    assert len(done.steps) <= 1 + len(LAYERS)
     assert done.to_values()["holds"] is False
 
 
@@ -106,3 +108,24 @@ def test_one_layer_that_does_not_hold_stays_alone() -> None:
         progress=Silent(),
     )
     assert (done.holds, done.steps[-1].returned) == (False, ())
+
+
+@pytest.mark.parametrize("least", range(1, 40))
+def test_no_more_go_back_than_must(least: int) -> None:
+    """Where the single errors mislead, the bisection still finds the smallest number that holds."""
+    names = [f"layer{number:02}" for number in range(40)]
+
+    def error(kept: Collection[str]) -> float:
+        return 1.0 if len(kept) > len(names) - least else 0.4
+
+    done = repair(
+        names,
+        goal=0.5,
+        error=error,
+        gate=lambda kept: (),
+        microseconds=lambda: dict.fromkeys(names, 1.0),
+        progress=Silent(),
+    )
+    assert done.holds
+    assert len(done.steps[-1].returned) == least
+    assert len(done.steps) <= 9
