@@ -1,7 +1,7 @@
 """Which layers an 8-bit engine's error comes from, and which go back to float until it holds.
 
-Each layer is measured with itself alone in 8 bits, which gives the order in which layers go back. How many must
-is found by bisection on engines that are made and measured. It begins where the squares of the single errors
+Each layer is measured with itself alone in 8 bits, which gives the order in which they go back. How many go
+back is found by bisection on engines that are made and measured. It begins where the squares of single errors
 say, which add up where rounding is independent.
 """
 
