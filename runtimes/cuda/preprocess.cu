@@ -17,14 +17,14 @@ enum PixelKind : u32 { DIRECT = 0, WIDE = 1, BAYER = 2 };
 // Pixel (0, 0) of the view lies at (left, top) of the frame.
 struct PixelView {
   const u8 *data;
-  u64 stride;           // bytes from row to row
-  u32 width, height;    // of the frame
+  u64 stride;         // bytes from row to row
+  u32 width, height;  // of the frame
   u32 left, top;
   u32 kind;
-  u32 bytes;            // per pixel
+  u32 bytes;             // per pixel
   u32 red, green, blue;  // DIRECT: byte of the pixel, all 0 for gray
-  u32 shift;            // WIDE: 16 bits, value >> shift
-  u32 red_x, red_y;     // BAYER: parity of the red pixels
+  u32 shift;             // WIDE: 16 bits, value >> shift
+  u32 red_x, red_y;      // BAYER: parity of the red pixels
 };
 
 struct Rgb {

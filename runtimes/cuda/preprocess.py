@@ -16,6 +16,8 @@ from edgead.types import Geometry
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+Kernel = Literal["resize_columns", "resize_rows", "resize_linear"]
+
 _THREADS = 128  # as preprocess.cu has it
 _MOST_SIDE = 1 << 20  # as libedgead has it
 _DIRECT, _WIDE, _BAYER = range(3)
@@ -184,9 +186,6 @@ class CudaPreprocess:
             self._steps.append((kernel, p))
 
 
-Kernel = Literal["resize_columns", "resize_rows", "resize_linear"]
-
-
 def _pixel_view(pixel_format: str, height: int, width: int) -> PixelView:
     """A whole frame, its address and stride still to come."""
     channels, dtype = frame_layout(pixel_format)
@@ -197,10 +196,8 @@ def _pixel_view(pixel_format: str, height: int, width: int) -> PixelView:
         view.kind, (view.red, view.green, view.blue) = _DIRECT, _PLACES[pixel_format]
     elif pixel_format in _SHIFTS:
         view.kind, view.shift = _WIDE, _SHIFTS[pixel_format]
-    elif pixel_format in _RED:
+    else:
         view.kind, (view.red_x, view.red_y) = _BAYER, _RED[pixel_format]
         if min(height, width) < 3:
             raise ImageError(f"a Bayer frame of {width}x{height} has no colours; it must be 3x3 at least")
-    else:
-        raise ImageError(f"pixel format {pixel_format!r} is not known to the CUDA kernels")
     return view
