@@ -13,9 +13,11 @@ end_to_end   1280×1024 BGR8 frames in host memory → score, map, mask, heatmap
              host. Resizing and post-processing are libedgead's on the CPU, one frame after the other.
 
 FLOPs are counted in what runs: the lowered network for engines, the detector for torch. The peak is that of
-a large fp16 matrix product in torch, in the same run. Bars (issue 9) in images/s are for an H200-class GPU,
-which is one whose measured peak is ≥ 500 TFLOP/s; int8 here has made-up ranges and counts for no bar. Nothing
-says here that a precision is accurate: that is for `edgead verify` on trained weights. Exits with 1 when a
+a large fp16 matrix product in torch, in the same run (on a CPU a small one, fp32). Bars (issue 9) in images/s
+are for an H200-class GPU, which is one whose measured peak is ≥ 500 TFLOP/s; int8 here has made-up ranges and
+counts for no bar. `difference` is the largest one from the first side's map, as a share of its range: it
+shows a wrong kernel. Whether a precision is accurate is for `edgead verify` on trained weights. All sides of
+a preset and batch are in the GPU's memory together: where that is too small, use --targets. Exits with 1 when a
 bar is missed or a side failed, with 2 where nothing can use a GPU.
 """
 
@@ -70,6 +72,8 @@ def measure(
     rows, failed = [], []
     samples = samples_of(preset.detector.geometry, batch)
     with ExitStack() as stack:
+        reference: Any = None
+        differences: dict[Target, float] = {}
         opened: list[tuple[Target, Side, Network | Inspection, bool]] = []
         for target in targets:
             print(f"{preset.name}, batch {batch}: opening {target}", file=sys.stderr, flush=True)
@@ -78,10 +82,13 @@ def measure(
                 stack.callback(side.close)
                 recipe, geometry = preset.detector.post_recipe, preset.detector.geometry
                 whole = Inspection(str(target), side, geometry, recipe, samples)
-                operations = preset.flop(target)
+                preset.flop(target)
             except Exception as err:
                 failed.append(f"{preset.name} {target} batch {batch}: {err}")
                 continue
+            reference = whole.first_map if reference is None else reference
+            spread = float(np.ptp(reference)) or 1.0
+            differences[target] = float(np.abs(whole.first_map - reference).max()) / spread
             opened += [(target, side, sut, whole.finite) for sut in (Network(str(target), side), whole)]
         if not opened:
             return rows, failed
@@ -97,15 +104,15 @@ def measure(
         except Exception as err:
             return rows, [*failed, f"{preset.name} batch {batch}, all targets: {err}"]
         for (target, side, sut, finite), run in zip(opened, runs, strict=True):
-            operations = preset.flop(target)
             row = {
                 "preset": preset.name,
                 "target": str(target),
                 "precision": target.precision,
                 "batch": batch,
                 "variant": sut.name.rpartition(" ")[2],
-                **figures(run, batch, operations, peak),
+                **figures(run, batch, preset.flop(target), peak),
                 "finite": finite,
+                "difference": differences[target],
                 "eager": getattr(side, "why_eager", ""),
             }
             rows.append(row)
@@ -186,15 +193,18 @@ def judge(
 def table(result: dict[str, Any]) -> str:
     """Everything in Markdown."""
     lines = [f"{name}: {value}" for name, value in (result["environment"] | result["device"]).items()]
-    lines += ["", "| preset | target | batch | variant | p50 ms | p99 ms | images/s | TFLOP/s | of peak | |"]
-    lines.append("|---|---|---:|---|---:|---:|---:|---:|---:|---|")
+    lines += [
+        "",
+        "| preset | target | batch | variant | p50 ms | p99 ms | images/s | TFLOP/s | of peak | diff. | |",
+    ]
+    lines.append("|---|---|---:|---|---:|---:|---:|---:|---:|---:|---|")
     for row in result["rows"]:
         share = "–" if row["peak_fraction"] is None else f"{row['peak_fraction']:.1%}"
         notes = ["" if row["finite"] else "not finite", "eager" if row["eager"] else ""]
         lines.append(
             f"| {row['preset']} | {row['target']} | {row['batch']} | {row['variant']} | {row['p50_ms']:.3f} "
             f"| {row['p99_ms']:.3f} | {row['fps']:.1f} | {row['tflops']:.3g} | {share} "
-            f"| {' '.join(filter(None, notes))} |"
+            f"| {row['difference']:.1e} | {' '.join(filter(None, notes))} |"
         )
     lines.append("")
     for bar in result["bars"]:
@@ -212,6 +222,7 @@ def main() -> int:
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--presets", nargs="+", choices=sorted(PRESETS), help="default: all; light on a CPU")
+    parser.add_argument("--targets", nargs="+", help="only these, such as torch:fp16:cuda")
     parser.add_argument("--batches", nargs="+", type=int, default=[LATENCY, THROUGHPUT])
     parser.add_argument("--rounds", type=int, default=1000, help="samples at batch 1, a fifth at others")
     parser.add_argument("--seconds", type=float, default=60.0, help="at most, per preset and batch")
@@ -231,6 +242,9 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    if options.targets and (unknown := set(options.targets) - set(map(str, targets))):
+        parser.error(f"--targets {' '.join(sorted(unknown))}: here are {', '.join(map(str, targets))}")
+    targets = [target for target in targets if not options.targets or str(target) in options.targets]
     peak = None if missing(options.device) else matmul_peak(options.device)
     device = ({} if missing(options.device) else facts(options.device)) | {"peak_tflops": peak}
     result: dict[str, Any] = {"passed": False, "environment": asdict(environment), "device": device}

@@ -84,6 +84,7 @@ class Inspection:
         self._preprocess, self._post = Preprocess(geometry), Postprocess(recipe)
         self._pixels = np.empty_like(samples[0].pixels)
         self.decisions = ["ERROR"] * len(self._pixels)
+        self.first_map = side.infer(samples[0].pixels).anomaly_map.copy()
         found = np.array([values for sample in samples for values in self._highest(sample)])
         self.finite = bool(np.isfinite(found).all())
         score, value = found.max(0) if self.finite else (1.0, 1.0)
@@ -121,8 +122,14 @@ def _score(output: RawOutput, index: int) -> float | None:
 
 
 def targets_here(device: str) -> tuple[list[Target], list[str]]:
-    """What can run, and in words what this machine lacks."""
-    found, lacks = [], []
+    """What can run, the one that maps are compared with first, and in words what this machine lacks."""
+    found: list[Target] = []
+    lacks: list[str] = []
+    if why := missing(device):
+        lacks.append(f"torch: {why}")
+    else:
+        short = "fp16" if device == "cuda" else "bf16"
+        found += [Target("torch", precision, device) for precision in ("fp32", short)]
     wanted = {"tensorrt": ("fp32", "fp16", "int8"), "tensorrt_rtx": ("fp32", "fp16", "int8")}
     wanted |= {"onnxruntime": ("fp32", "fp16")} if device == "cuda" else {}
     if device == "cpu":
@@ -139,10 +146,6 @@ def targets_here(device: str) -> tuple[list[Target], list[str]]:
             lacks.append(f"{engine}: {why}")
         else:
             found += [Target(engine, precision, device) for precision in precisions]
-    if why := missing(device):
-        lacks.append(f"torch: {why}")
-    else:
-        found += [Target("torch", precision, device) for precision in ("fp32", "fp16")]
     return found, lacks
 
 

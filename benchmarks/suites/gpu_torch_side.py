@@ -28,6 +28,7 @@ SEED = 20261125
 MEMORIES = {"cpr": {"references": 209}, "patchcore": {"vectors": 4000}}
 _PEAK_SIDE, _PEAK_RUNS, _PEAK_WARM_UP = {"cuda": 8192, "cpu": 512}, 50, 10
 _WARM_UP = 3
+_SHORT = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _PRODUCTS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
@@ -89,7 +90,8 @@ class TorchSide:
     """A detector as it was trained, channels last; one CUDA graph where it can be recorded.
 
     In fp16, convolutions and linear layers have half-precision weights and the rest is chosen by autocast
-    (norms, logarithms, roots and softmax in float32), as the fp16 graphs have it. fp32 is without TF32.
+    (norms, logarithms, roots and softmax in float32), as the fp16 graphs have it. bf16 likewise: CPUs compute
+    fp16 very slowly. fp32 is without TF32.
 
     Attributes:
         input_shape: (N, H, W, 3).
@@ -99,12 +101,12 @@ class TorchSide:
     def __init__(self, detector: nn.Module, shape: tuple[int, int, int, int], precision: str, device: str):
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        self.input_shape, self._device, self._half = shape, device, precision == "fp16"
+        self.input_shape, self._device, self._short = shape, device, _SHORT.get(precision)
         self._module = copy.deepcopy(detector).to(device=device, memory_format=torch.channels_last)
-        if self._half:
+        if self._short is not None:
             for module in self._module.modules():
                 if isinstance(module, _PRODUCTS):
-                    module.half()
+                    module.to(self._short)
         self._image = torch.zeros(shape, dtype=torch.uint8, device=device)
         self._graph: Any = None
         self.why_eager = "" if device == "cuda" else "no GPU"
@@ -121,7 +123,9 @@ class TorchSide:
 
     def _call(self) -> list[Tensor]:
         # No cache of casts: a recorded graph would read memory that the cache has given back.
-        cast = torch.autocast(self._device, torch.float16, enabled=self._half, cache_enabled=False)
+        short = self._short or torch.bfloat16
+        on = self._short is not None
+        cast = torch.autocast(self._device, short, enabled=on, cache_enabled=False)
         with torch.no_grad(), cast:
             return [value.float() for value in self._module(self._image) if value is not None]
 

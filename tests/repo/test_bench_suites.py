@@ -20,7 +20,7 @@ SUITES = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
     [
         ("bank_search.py", "--rounds", "1", "--cases", "0", "--growth", "1000"),
         (
-            *("gpu_headline.py", "--device", "cpu", "--presets", "stfpm", "--batches", "1", "2"),
+            *("gpu_headline.py", "--device", "cpu", "--presets", "stfpm", "--batches", "2"),
             *("--rounds", "1", "--warmup", "1"),
         ),
         ("harness_overhead.py", "--queries", "2000"),
