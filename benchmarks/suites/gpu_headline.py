@@ -17,8 +17,8 @@ a large fp16 matrix product in torch, in the same run (on a CPU a small one, fp3
 are for an H200-class GPU, which is one whose measured peak is ≥ 500 TFLOP/s; int8 here has made-up ranges and
 counts for no bar. `difference` is the largest one from the first side's map, as a share of its range: it
 shows a wrong kernel. Whether a precision is accurate is for `edgead verify` on trained weights. All sides of
-a preset and batch are in the GPU's memory together: where that is too small, use --targets. Exits with 1 when a
-bar is missed or a side failed, with 2 where nothing can use a GPU.
+a preset and batch are in the GPU's memory together: where that is too small, use --targets. Exits with 1 when
+a bar is missed or a side failed, with 2 where nothing can use a GPU.
 """
 
 from __future__ import annotations
