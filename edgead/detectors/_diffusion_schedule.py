@@ -12,9 +12,9 @@ STEPS = 1000
 _FIRST_BETA, _LAST_BETA = 1e-4, 0.02
 
 
-def kept_shares() -> Tensor:
-    """ᾱ per step, (1000,) float64 on the CPU: x_t = √ᾱ·x + √(1 − ᾱ)·noise, where t counts from 0."""
-    betas = torch.linspace(_FIRST_BETA, _LAST_BETA, STEPS, dtype=torch.float64, device="cpu")
+def kept_shares(device: torch.device | str = "cpu") -> Tensor:
+    """ᾱ per step, (1000,) float64, made on `device`: x_t = √ᾱ·x + √(1 − ᾱ)·noise, where t counts from 0."""
+    betas = torch.linspace(_FIRST_BETA, _LAST_BETA, STEPS, dtype=torch.float64, device=device)
     return (1 - betas).cumprod(0)
 
 
@@ -28,5 +28,5 @@ def roots(levels: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         two tensors of (N, 1, 1, 1).
     """
-    shares = kept_shares().to(levels.device)[levels].view(-1, 1, 1, 1)
+    shares = kept_shares(levels.device)[levels].view(-1, 1, 1, 1)
     return shares.sqrt().to(like), (1 - shares).sqrt().to(like)

@@ -106,6 +106,7 @@ class DiffusionAd(DenoisingDetector):
     def forward(self, image: Tensor) -> DetectorOutput:
         """Score (N, H, W, 3) uint8 RGB images; the map is (N, 1, H, W), 0 … 1."""
         x = self.pixels(image)
-        levels = torch.tensor(self.config.levels, device=x.device)[:, None].expand(2, len(x))
+        # Filled where they are needed: a copy from the host cannot be recorded in a CUDA graph.
+        levels = torch.stack([torch.full((len(x),), level, device=x.device) for level in self.config.levels])
         reconstruction, _ = self.reconstruct(x, self.noise[:, None], levels)
         return DetectorOutput(self.segment(x, reconstruction).sigmoid())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,10 @@ SUITES = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
     "command",
     [
         ("bank_search.py", "--rounds", "1", "--cases", "0", "--growth", "1000"),
+        (
+            *("gpu_headline.py", "--device", "cpu", "--presets", "stfpm", "--batches", "2"),
+            *("--rounds", "1", "--warmup", "1"),
+        ),
         ("harness_overhead.py", "--queries", "2000"),
         ("native_runtime.py", "--rounds", "1"),
         ("startup.py", "--runs", "1"),
@@ -34,6 +41,46 @@ def test_a_suite_prints_its_figures_as_json(command: tuple[str, ...]) -> None:
     found = json.loads(done.stdout)
     assert found["passed"] == (done.returncode == 0)
     assert found["environment"]["cpu"]
+
+
+def judged(rows: list[dict[str, Any]], peak: float | None, device: str = "cuda") -> dict[str, list[str]]:
+    """First word of every bar's verdict by preset, of a run of all headline presets."""
+    suite = importlib.import_module("gpu_headline")
+    options = argparse.Namespace(device=device, presets=list(suite.HEADLINE), batches=[1, 16])
+    found: dict[str, list[str]] = {}
+    for bar in suite.judge(rows, peak, options):
+        found.setdefault(bar["preset"], []).append(bar["verdict"].split(":")[0])
+    return found
+
+
+def headline_row(preset: str, batch: int, variant: str, **changes: Any) -> dict[str, Any]:
+    row = {"preset": preset, "target": "torch:fp16:cuda", "precision": "fp16", "batch": batch}
+    row |= {"variant": variant, "p50_ms": 1.0, "p99_ms": 1.4, "fps": 1e4, "peak_fraction": 0.5}
+    return row | {"finite": True} | changes
+
+
+def test_the_headline_bars_judge_only_what_was_measured_on_their_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(SUITES))
+    four = ("efficientad", "cpr_faster", "simplenet_wrn50", "diffusionad_full")
+    rows = [headline_row(preset, 1, "end_to_end") for preset in four]
+    rows += [
+        headline_row(preset, 16, "published")
+        for preset in ("efficientad", "efficientad_m", "simplenet_wrn50")
+    ]
+    everything = judged(rows, 700.0)
+    assert {verdict for found in everything.values() for verdict in found} == {"pass"}
+    assert sum(map(len, everything.values())) == 12  # four with their tails, one batch, three shares
+    assert set(judged([], 700.0)["cpr_faster"]) == {"missed"}
+    assert set(judged(rows, None)["cpr_faster"]) == {"not judged"}
+    assert set(judged(rows, 700.0, "cpu")["efficientad_m"]) == {"not judged"}
+    small = judged(rows, 150.0)
+    assert set(small["cpr_faster"]) == {"not judged"}
+    assert small["efficientad_m"] == ["pass"]
+    for wrong in ({"p99_ms": 1.6}, {"finite": False}, {"precision": "int8"}, {"fps": 1449.0}):
+        rows[1] = headline_row("cpr_faster", 1, "end_to_end", **wrong)
+        assert "missed" in judged(rows, 700.0)["cpr_faster"], wrong
 
 
 def test_the_readme_lists_every_suite() -> None:
