@@ -128,7 +128,7 @@ def test_golden_images_are_what_the_network_saw_of_held_out_images(spine: Any) -
         (("openvino",), "<engine>:<precision>"),
         (("openvino:fp32", "onnxruntime:fp32", "openvino:fp32"), "openvino:fp32 is named twice"),
         (("openvinoo:fp32",), "no exporter for engine 'openvinoo'"),
-        (("onnxruntime:bf16",), "onnxruntime:bf16: onnxruntime targets come in fp32, int8"),
+        (("onnxruntime:bf16",), "onnxruntime:bf16: onnxruntime targets come in fp32, fp16, int8"),
         (("null:fp32",), "no exporter for engine 'null'"),
     ],
 )
