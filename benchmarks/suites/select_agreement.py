@@ -24,7 +24,8 @@ from edgead.benchmarks.environment import record
 from edgead.cli._progress import RichProgress
 from edgead.cli._size import parse_size
 from edgead.errors import EdgeadError, GateFailed, Inconclusive
-from edgead.workflows.select import candidates_in, select
+from edgead.workflows._select_state import candidates_in
+from edgead.workflows.select import select
 from edgead.workflows.verify import verify
 
 BUDGET = "1s"  # so that nothing is left out for its latency

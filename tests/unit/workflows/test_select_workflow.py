@@ -13,9 +13,12 @@ from edgead.bundle.reader import open_bundle
 from edgead.calibration.synthetic_defects import KINDS, paint
 from edgead.detectors._presets import PRESETS
 from edgead.errors import DatasetError, GateFailed, OutputError, UsageError
+from edgead.workflows import _select_measure as measuring
+from edgead.workflows import _select_work as working
 from edgead.workflows import select as selecting
 from edgead.workflows._select_candidates import fitting, networks, sized
 from edgead.workflows._select_measure import Judged
+from edgead.workflows._select_state import candidates_in
 
 TARGET = "openvino:fp32"
 SMALL: dict[str, Any] = {
@@ -34,8 +37,8 @@ SMALL: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "small_padim", SMALL)
-    monkeypatch.setattr(selecting.measuring, "_TRIAL_SECONDS", 0.3)
-    monkeypatch.setattr(selecting, "_BENCH_SECONDS", 10.0)
+    monkeypatch.setattr(measuring, "_TRIAL_SECONDS", 0.3)
+    monkeypatch.setattr(working, "_BENCH_SECONDS", 10.0)
 
 
 @pytest.fixture
@@ -59,30 +62,30 @@ def test_the_winner_is_the_best_that_holds_and_what_is_done_is_not_repeated(
     strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, page = tmp_path / "b.edgead", tmp_path / "r.html"
-    kill = selecting._Work._finish
+    kill = working.Work._finish
 
     def killed(self: Any, network: Any, *rest: Any) -> Any:
         if network.size == (32, 64):
             raise KeyboardInterrupt
         return kill(self, network, *rest)
 
-    monkeypatch.setattr(selecting._Work, "_finish", killed)
+    monkeypatch.setattr(working.Work, "_finish", killed)
     with pytest.raises(KeyboardInterrupt):
         run(strips, output)
     assert not output.exists()
     partial = output.with_name("b.edgead.partial")
-    done = {one.network: one.status for one in selecting.candidates_in(partial)}
+    done = {one.network: one.status for one in candidates_in(partial)}
     assert done["small_padim 32x64"] == "no time"
 
     with pytest.raises(OutputError, match="differs in p99"):
         run(strips, output, p99="2s")
     trained = []
     monkeypatch.setattr(
-        selecting._Work,
+        working.Work,
         "_finish",
         lambda self, network, *rest: trained.append(network) or kill(self, network, *rest),
     )
-    monkeypatch.setattr(selecting.measuring, "trial", lambda *a, **k: pytest.fail("measured twice"))
+    monkeypatch.setattr(measuring, "trial", lambda *a, **k: pytest.fail("measured twice"))
     report = run(strips, output, html=page)
     assert len(trained) == list(done.values()).count("no time")
     assert not partial.exists()
@@ -102,8 +105,8 @@ def test_the_winner_is_the_best_that_holds_and_what_is_done_is_not_repeated(
 def test_a_budget_that_nothing_meets_names_the_nearest_and_trains_nothing(
     strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selecting.measuring, "_HOPELESS", 1e9)  # let the engine be measured
-    monkeypatch.setattr(selecting, "train", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr(measuring, "_HOPELESS", 1e9)  # let the engine be measured
+    monkeypatch.setattr(working, "train", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(
         GateFailed, match=r"no candidate keeps a p99 of 0\.001 ms; the nearest is small_padim"
     ):
