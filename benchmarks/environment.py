@@ -76,6 +76,11 @@ class Environment:
     time_utc: str
     warnings: tuple[str, ...]
 
+    @property
+    def has_bf16(self) -> bool:
+        """Whether the CPU computes in bfloat16."""
+        return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(self.cpu_flags)
+
 
 def record(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Environment:
     """Read the environment, before the run: the run itself loads the machine."""

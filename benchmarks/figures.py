@@ -19,6 +19,7 @@ from edgead.benchmarks.soak import Soak
 if TYPE_CHECKING:
     from edgead.benchmarks.report import BenchReport
     from edgead.benchmarks.targets import Targets
+    from edgead.calibration.sensitivity import Repair
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 _BLUE, _ORANGE, _RED, _GREEN, _GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#5d6875"
@@ -33,6 +34,7 @@ _STAGE_COLOURS = {
 _TARGET_COLOURS = (_BLUE, _ORANGE, _GREEN, "#CC79A7", "#56B4E9", _RED)
 _SIZE = (5.2, 3.0)  # inches
 _MOST_POINTS = 800
+_MOST_LAYERS = 24
 _PERCENTILES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
 _STYLE = {
     "svg.fonttype": "none",  # text stays text
@@ -131,6 +133,31 @@ def frontier(points: Sequence[tuple[str, float, float, bool]], budget_ms: float)
         axes.set_xlabel("p99 of the latency in ms")
         axes.set_ylabel("accuracy (AUROC)")
         axes.set_xlim(left=0)
+        return _svg(figure)
+
+
+def int8_repair(repair: Repair) -> str:
+    """Which layers the error of an 8-bit engine comes from, and what their return to float costs."""
+    returned = set(repair.steps[-1].returned)
+    shown = sorted(repair.layers, key=lambda layer: layer.error, reverse=True)[:_MOST_LAYERS]
+    size = (11.0, max(3.2, 0.19 * len(shown) + 1.2))
+    with _axes(size, ncols=2, width_ratios=(3, 2)) as (figure, (left, right)):
+        colours = [_ORANGE if layer.name in returned else _BLUE for layer in shown]
+        left.barh(range(len(shown)), [layer.error for layer in shown], color=colours)
+        left.set_yticks(range(len(shown)), [layer.name for layer in shown], fontsize=7)
+        left.invert_yaxis()
+        left.set_xlabel("map error with this layer alone in 8 bits")
+        left.plot([], [], color=_ORANGE, linewidth=6, label="back in float")
+        left.plot([], [], color=_BLUE, linewidth=6, label="8 bits")
+        left.legend(loc="lower right")
+        times = [repair.microseconds(step) / 1e3 for step in repair.steps]
+        right.plot(times, [step.error for step in repair.steps], "o-", color=_BLUE)
+        right.plot(times[-1], repair.steps[-1].error, "o", color=_ORANGE, markersize=10, label="taken")
+        right.axhline(repair.goal, color=_GREY, linestyle="--", label=f"aimed at: {repair.goal:g}")
+        right.set_ylim(bottom=0)
+        right.set_xlabel("float time of the layers that went back, about, ms")
+        right.set_ylabel("map error of the engine")
+        right.legend()
         return _svg(figure)
 
 
@@ -279,14 +306,17 @@ def _limits(axes: Any, limits: dict[str, float], *, across: bool) -> None:
 
 
 @contextmanager
-def _axes(size: tuple[float, float] = _SIZE) -> Iterator[tuple[Any, Any]]:
-    """A figure with axes, without pyplot: nothing global is touched, no window system is looked for."""
+def _axes(size: tuple[float, float] = _SIZE, **panels: Any) -> Iterator[tuple[Any, Any]]:
+    """A figure with axes, or with several as `panels` says.
+
+    Without pyplot: nothing global is touched, no window system is looked for.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
-        yield figure, figure.subplots()
+        yield figure, figure.subplots(**panels)
 
 
 def _svg(figure: Any) -> str:

@@ -148,7 +148,8 @@ def encode(graph: Path, ranges: Mapping[str, Range], chosen: Collection[str], en
     import onnx
 
     model = onnx.load(graph)
-    nodes = [node for node in model.graph.node if node.name in frozenset(chosen)]
+    names = frozenset(chosen)
+    nodes = [node for node in model.graph.node if node.name in names]
     if not nodes:
         raise InternalError(f"{graph.name}: no layer is left to quantise")
     _Writer(model.graph, ranges, encoding).quantise(nodes)

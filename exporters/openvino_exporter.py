@@ -25,7 +25,7 @@ class OpenVINOExporter(Exporter):
 
     def folder(self, target: Target) -> str:
         """One folder for fp32 and bf16."""
-        return target.slug if target.precision == "int8" else "openvino"
+        return target.slug if target.precision == "int8" else self.engine
 
     def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
         """Convert and save; an IR of the same graph that is there already is written again, the same."""

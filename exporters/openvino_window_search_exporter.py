@@ -16,10 +16,6 @@ class OpenVINOWindowSearchExporter(OpenVINOExporter):
 
     engine = "openvino+window_search"
 
-    def folder(self, target: Target) -> str:
-        """One folder for fp32 and bf16."""
-        return target.slug if target.precision == "int8" else self.engine
-
     def source(self, graph: Path) -> Path:
         """The query graph that the detector's lowering wrote."""
         return find_query(graph, self.engine)

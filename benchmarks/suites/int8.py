@@ -16,7 +16,6 @@ slower nor less accurate. Needs `pip install nncf`. Exits with 1 where a bar is 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 import tempfile
@@ -43,6 +42,7 @@ from edgead.runtimes._pipeline import EngineScorer
 from edgead.runtimes._registry import runtime_for
 from edgead.types import Target
 from edgead.workflows._images import load_pixels
+from edgead.workflows._select_candidates import search_of
 from edgead.workflows._sides import score_side
 from edgead.workflows.export import export, installed_defaults
 from edgead.workflows.verify import verify
@@ -158,9 +158,7 @@ def main() -> int:
     options = parser.parse_args()
     environment, show = record(), RichProgress()
     _, info = model_file.load(options.model)
-    search = (
-        getattr(importlib.import_module(f"edgead.exporters.lowering.{info.detector}"), "SEARCH", "") or ""
-    )
+    search = search_of(info.detector) or ""
     targets = [
         f"{engine}{search}:{one}" for engine in ("openvino", "onnxruntime") for one in ("fp32", "int8")
     ]

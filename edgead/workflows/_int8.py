@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgead.benchmarks import figures
 from edgead.calibration.calibration_set import spread
 from edgead.calibration.int8 import CalibrationTable, RangeRule, observe, ranges_of
 from edgead.calibration.sensitivity import Repair, repair
@@ -20,7 +22,6 @@ from edgead.imaging.postprocess import Postprocess
 from edgead.progress import Progress, Silent
 from edgead.types import Geometry, Target
 from edgead.workflows._images import load_pixels
-from edgead.workflows._int8_picture import drawn
 from edgead.workflows._sides import Side
 
 if TYPE_CHECKING:
@@ -201,8 +202,10 @@ class Int8Builder:
         )
         stem = f"reports/int8_repair-{target.slug}"
         self.reports[f"{stem}.json"] = (json.dumps(done.to_values(), indent=1) + "\n").encode()
-        if (picture := drawn(done, f"{target}: layers that went back to float")) is not None:
-            self.reports[f"{stem}.svg"] = picture.encode()
+        with contextlib.suppress(
+            ImportError
+        ):  # matplotlib comes with the extra export, the picture is no must
+            self.reports[f"{stem}.svg"] = figures.int8_repair(done).encode()
 
 
 def map_error(maps: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> float:
@@ -232,9 +235,9 @@ def _float_times(graph: Path, names: Collection[str]) -> dict[str, float]:
     entries = (*model.graph.value_info, *model.graph.input, *model.graph.output)
     sizes = {e.name: math.prod(d.dim_value for d in e.type.tensor_type.shape.dim) for e in entries}
     shapes = {entry.name: tuple(entry.dims) for entry in model.graph.initializer}
-    times = {}
+    wanted, times = frozenset(names), {}
     for node in model.graph.node:
-        if node.name in frozenset(names):
+        if node.name in wanted:
             weights = shapes[node.input[1]]
             # Each value of the output sums up as many products as there are weights for one output channel.
             products = math.prod(weights) // (weights[1] if node.op_type == "MatMul" else weights[0])

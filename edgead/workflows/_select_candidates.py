@@ -25,7 +25,6 @@ _SQUARE = 1.25  # aspect ratios up to this count as square
 _STRIP = 8.0  # beyond this, an input keeps this ratio
 # In the order of preference; the first engine that is installed.
 _ENGINES = {"cpu": ("openvino", "onnxruntime")}
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ def sized(side: int, aspect: float) -> tuple[int, int]:
     return height, max(_STEP, round(side * side / height / _STEP) * _STEP)
 
 
-def _search(detector: str) -> str | None:
+def search_of(detector: str) -> str | None:
     """The head that the detector's lowering offers."""
     lowering = load_plugin("edgead.exporters.lowering", detector, kind="lowering")
     found: str | None = getattr(lowering, "SEARCH", None)
@@ -108,7 +107,7 @@ def fitting(targets: Sequence[str], detector: str) -> tuple[str, ...]:
     Raises:
         UsageError: not one.
     """
-    search = _search(detector)
+    search = search_of(detector)
     found = tuple(
         text
         for text in targets
@@ -127,17 +126,17 @@ def targets_of(detector: str, device: str) -> tuple[str, ...]:
     """
     from edgead.benchmarks.environment import record
 
-    here, flags = engines(), set(record().cpu_flags)
+    here, has_bf16 = engines(), record().has_bf16
     engine = next((one for one in _ENGINES.get(device, ()) if here[one].available), None)
     if engine is None:
         raise UsageError(
             f"--device {device}: no engine here is tried for it; use cpu, or name what to try with --target"
         )
-    search = _search(detector)
+    search = search_of(detector)
     found: dict[Precision, str] = {}
     for one in (f"{engine}{search}", engine) if search else (engine,):
         if one in here and here[one].available:
             for precision in exporter_for(one).precisions:
-                if precision != "bf16" or _BF16_FLAGS & flags:
+                if has_bf16 or precision != "bf16":
                     found.setdefault(precision, str(Target(one, precision)))
     return tuple(found.values())

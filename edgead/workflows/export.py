@@ -317,12 +317,11 @@ def installed_defaults(*, search: str | None = None) -> tuple[str, ...]:
     """
     from edgead.benchmarks.environment import record
 
-    here, flags = engines(), record().cpu_flags
+    here, has_bf16 = engines(), record().has_bf16
     found = []
     for text in (*SEARCH_TARGETS.get(search or "", ()), *DEFAULT_TARGETS):
         target = Target.parse(text)
-        bf16 = target.precision != "bf16" or {"avx512_bf16", "amx_bf16", "bf16"} & set(flags)
-        if here[target.engine].available and bf16:
+        if here[target.engine].available and (has_bf16 or target.precision != "bf16"):
             found.append(text)
     return tuple(found)
 
