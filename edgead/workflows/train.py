@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.bundle.manifest import created_by, utc_now
+from edgead.calibration.drift import score_quantiles
 from edgead.data.folder import good_images, hash_items
 from edgead.data.split import reserve
 from edgead.discovery import load as load_plugin
@@ -117,6 +118,7 @@ def train(
     import torch
 
     from edgead.training._state import ResumeState
+    from edgead.workflows._sides import model_side
 
     recipe = _recipe(preset["training"], steps)
     training = load_plugin("edgead.training", preset["detector"], kind="training recipe")
@@ -175,6 +177,11 @@ def train(
             "reserve_share": reserve_share,
             "train_hashes": fingerprint["images to train on"],
             "reserved_hashes": fingerprint["reserved images"],
+            "reserved_scores": score_quantiles(
+                model_side(
+                    network, images.pixels[list(reserved)], progress=progress, name="reserved images"
+                ).scores
+            ),
             "skipped": [str(item.path) for item in images.skipped],
             **_origin(training.FROZEN, source),
             "recipe": recipe,
