@@ -36,10 +36,10 @@ def drift(known: Sequence[float], scores: npt.ArrayLike) -> str:
     median = float(np.median(np.asarray(scores, np.float64)))
     if known[_LOW] <= median <= known[_HIGH]:
         return ""
-    above = median > known[_HIGH]
+    side = "above" if median > known[_HIGH] else "below"
     return (
-        f"half of the {np.size(scores)} calibration images score {'above' if above else 'below'} "
-        f"{median:.4g}, but nine in ten of the good images that train reserved score between {known[_LOW]:.4g} and "
-        f"{known[_HIGH]:.4g}: another product, light or camera? Thresholds and INT8 ranges hold for what the "
-        "calibration images show; if the line looks like them, train on such images"
+        f"half of the {np.size(scores)} calibration images score {side} {median:.4g}, but nine in ten of the "
+        f"good images that train reserved score between {known[_LOW]:.4g} and {known[_HIGH]:.4g}: another "
+        "product, light or camera? Thresholds and INT8 ranges hold for what the calibration images show; if the "
+        "line looks like them, train on such images"
     )
