@@ -40,6 +40,6 @@ def drift(known: Sequence[float], scores: npt.ArrayLike) -> str:
     return (
         f"half of the {np.size(scores)} calibration images score {side} {median:.4g}, but nine in ten of the "
         f"good images that train reserved score between {known[_LOW]:.4g} and {known[_HIGH]:.4g}: another "
-        "product, light or camera? Thresholds and INT8 ranges hold for what the calibration images show; if the "
-        "line looks like them, train on such images"
+        "product, light or camera? Thresholds and INT8 ranges hold for what the calibration images show; if "
+        "the line looks like them, train on such images"
     )
