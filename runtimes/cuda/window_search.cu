@@ -162,7 +162,6 @@ __device__ inline void match(const MatchParams &p) {
     };
     float sum[rows][window][4] = {};
     load(0);
-    __syncthreads();  // the last reference's channels are used up
     store(bank[0]);
     __syncthreads();
 #pragma unroll 1
