@@ -166,6 +166,7 @@ __device__ inline T team_sum(T value) {
 // In double, for all 8 threads of the team; 0 where it is not `wanted`.
 __device__ inline double team_squares(const float *left, const float *right, u32 dim, bool wanted) {
   double sum = 0.0;
+#pragma unroll 8
   for (u32 c = threadIdx.x % 8; wanted && c < dim; c += 8) {
     const double apart = static_cast<double>(left[c]) - static_cast<double>(right[c]);
     sum += apart * apart;
@@ -182,6 +183,7 @@ __device__ inline void examine(const BankParams &p, const float *query, u32 grou
   const bool there = vector < p.vectors;
   const float *const row = p.bank + static_cast<u64>(there ? vector : 0) * p.dim;
   float near = 0.0f;
+#pragma unroll 8  // what takes time is the way to memory
   for (u32 c = threadIdx.x % 8; c < p.dim; c += 8) {
     const float apart = query[c] - row[c];
     near = fmaf(apart, apart, near);
@@ -239,9 +241,10 @@ EDGEAD_KERNEL(bank_refine, BANK_THREADS, BankParams) {
     const u32 group = begin + thread;
     if (group < groups && possible(group)) listed[atomicAdd(&count, 1u)] = group;
     __syncthreads();
-    for (u32 i = 0; i < count; ++i)
+    const u32 found = count;
+    for (u32 i = 0; i < found; ++i)
       if (possible(listed[i])) examine(p, row, listed[i], best);
-    __syncthreads();
+    __syncthreads();  // all have read the count
   }
   if (thread != 0) return;
   p.squares[query] = best.squares;
