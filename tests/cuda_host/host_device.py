@@ -1,7 +1,7 @@
 """`Device` on the CPU: the .cu files as C++, under the same launch layer; memory ends at a guarded page.
 
-A lazy one does what is in the stream when it is waited for, and not before: what is changed or freed too early,
-or read too soon, shows.
+A lazy one does what is in the stream when it is waited for, and not before: what is changed or freed too
+early, or read too soon, shows.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ class HostDevice:
         self.taken = self.bytes_out = 0
         self.producers: dict[int, Callable[[], None]] = {}
         self._folder, self._backwards, self._lazy, self._limit = folder, backwards, lazy, limit
-        self._mapped: dict[int, tuple[int, int, int]] = {}  # address → start and size of the pages, size asked
+        self._mapped: dict[
+            int, tuple[int, int, int]
+        ] = {}  # address → start and size of the pages, size asked
         self._libraries: dict[str, ctypes.CDLL] = {}
         self._stream: list[Callable[[], None]] = []
         self._recorded: list[Callable[[], None]] | None = None
@@ -135,7 +137,9 @@ class HostDevice:
 
     def allocate(self, size: int, what: str) -> int:
         if self._limit is not None and self.taken + size > self._limit:
-            raise EngineError(f"{size} bytes for {what}: {self._limit - self.taken} of {self._limit} are free")
+            raise EngineError(
+                f"{size} bytes for {what}: {self._limit - self.taken} of {self._limit} are free"
+            )
         pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
         access = mmap.PROT_READ | mmap.PROT_WRITE
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
