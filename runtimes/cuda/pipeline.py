@@ -178,7 +178,7 @@ class CudaPipeline:
             self._plans.clear()
             self._posts.clear()
             self._staging.clear()
-            del self._pixels, self._step
+            del self._pixels, self._step, self._engine  # its own memory, too, is of this context
 
     def _preprocess(self, place: int, frame: Frame | DeviceFrame, out: int) -> None:
         device = self._device

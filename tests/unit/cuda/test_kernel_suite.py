@@ -1,4 +1,4 @@
-"""benchmarks/suites/cuda_kernels.py with kernels on the CPU: what it finds right and wrong, not how fast."""
+"""The suites for GPUs with kernels on the CPU: what they find right and wrong, not how fast."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+from edgead.types import Geometry, PostRecipe
 
 SUITES = Path(__file__).resolve().parents[3] / "benchmarks" / "suites"
 
@@ -36,3 +38,27 @@ def test_a_kernel_that_does_nothing_is_seen(suite: ModuleType, make_device: Call
     cases = [*suite.preprocess_cases(device, (20, 30), 1), *suite.post_cases(device, ((9, 40),), 1)]
     rows = suite.measure(device, cases, 1, None, warm_up=0)
     assert not any(row["passed"] for row in rows)
+
+
+def test_the_headline_s_inspection_decides_what_libedgead_decides(
+    monkeypatch: pytest.MonkeyPatch, make_device: Callable[..., Any], make_graph: Any, host_engine: Any
+) -> None:
+    monkeypatch.syspath_prepend(str(SUITES))
+    sides = importlib.import_module("gpu_sides")
+    geometry = Geometry(height=32, width=48, resampler="opencv_linear")
+    recipe = PostRecipe(grid=(8, 12), output=(32, 48), blur_sigma=1.0)
+    device, graph = make_device(lazy=True), make_graph(images=2)
+    samples = sides.samples_of(geometry, 2)
+    side = sides.OnGpu(device, host_engine(graph, device), geometry, recipe, graph)
+    suts = [kind("x", side, geometry, recipe, samples) for kind in (sides.Inspection, sides.GpuInspection)]
+    assert (suts[1].difference, suts[1].finite, side.why_eager) == (0.0, True, "")
+    for sample in samples:
+        for sut in suts:
+            assert len(sut.issue(sample)) == len(sut.stages)
+        assert suts[0].decisions == suts[1].decisions == ["OK", "OK"]
+    for sut in suts:
+        sut._limits = type(sut._limits)(image=-1e9, pixel=-1e9, image_median=-2e9, pixel_median=-2e9)
+        sut.issue(samples[0])
+        assert sut.decisions == ["NG", "NG"]
+    side.close()
+    assert device.taken == 0
