@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgead.errors import EngineError, RuntimeMissingError, UsageError
 from edgead.imaging.device_frame import DeviceFrame
 from edgead.imaging.frame import Frame
+from edgead.runtimes._cuda import driver_missing
 from edgead.runtimes._driver import RUNTIMES, Driver, RawScores, RuntimeName
 from edgead.runtimes._pipeline import PythonDriver
 from edgead.runtimes._registry import engines
@@ -158,7 +159,11 @@ class Session:
 
 
 def first_available(bundle: Bundle, runtime: RuntimeName | None = None) -> str:
-    """The bundle's first target whose engine is here, for `runtime` or (None) for either.
+    """The bundle's first target whose engine, and GPU where it needs one, is here.
+
+    Args:
+        bundle: an open bundle.
+        runtime: who is to drive it; None = whoever can.
 
     Raises:
         RuntimeMissingError: none is; the message says why for each.
@@ -167,8 +172,10 @@ def first_available(bundle: Bundle, runtime: RuntimeName | None = None) -> str:
     reasons = []
     for target in bundle.targets:
         engine, device = Target.parse(target).engine, Target.parse(target).device
-        if runtime == "cuda" and not device.startswith("cuda"):
-            reasons.append(f"{target}: runs on no GPU")
+        on_gpu = device.startswith("cuda")
+        missing = driver_missing() if on_gpu else "it runs on no GPU" if runtime == "cuda" else ""
+        if missing:
+            reasons.append(f"{target}: {missing}")
             continue
         availability = here.get(engine)
         if availability is not None and availability.available:

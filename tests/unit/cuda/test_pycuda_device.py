@@ -150,18 +150,19 @@ def _no_nvrtc() -> None:
     raise RuntimeMissingError("no NVRTC: pip install 'edgead[cuda]'")
 
 
+def _add_gpu_target(manifest: dict[str, Any]) -> None:
+    """The ONNX Runtime target once more, for a GPU."""
+    (entry,) = (one for one in manifest["targets"] if one["target"] == "onnxruntime:fp32")
+    manifest["targets"].append(entry | {"target": TARGET, "device": "cuda"})
+    for image in manifest["golden"]:
+        (expected,) = (one for one in image["expected"] if one["target"] == "onnxruntime:fp32")
+        image["expected"].append(expected | {"target": TARGET})
+
+
 @pytest.fixture
 def on_gpu(altered: Callable[..., Path]) -> Path:
-    """The spine's bundle, its ONNX Runtime target once more for a GPU."""
-
-    def change(root: Path, manifest: dict[str, Any]) -> None:
-        (entry,) = (one for one in manifest["targets"] if one["target"] == "onnxruntime:fp32")
-        manifest["targets"].append(entry | {"target": TARGET, "device": "cuda"})
-        for image in manifest["golden"]:
-            (expected,) = (one for one in image["expected"] if one["target"] == "onnxruntime:fp32")
-            image["expected"].append(expected | {"target": TARGET})
-
-    return altered(change)
+    """The spine's bundle with a target for a GPU."""
+    return altered(lambda root, manifest: _add_gpu_target(manifest))
 
 
 def test_a_session_on_the_gpu_says_what_one_on_the_cpu_says(
@@ -219,7 +220,7 @@ def test_without_a_gpu_each_runtime_says_what_is_missing(on_gpu: Path) -> None:
         with pytest.raises(EngineError, match="onnxruntime runs on a GPU; write onnxruntime:fp32:cuda"):
             Session.open(bundle, "onnxruntime:fp32", runtime="cuda")
     golden = Path(__file__).resolve().parents[2] / "golden" / "bundle_v1.edgead"
-    with open_bundle(golden) as bundle, pytest.raises(RuntimeMissingError, match="runs on no GPU"):
+    with open_bundle(golden) as bundle, pytest.raises(RuntimeMissingError, match="it runs on no GPU"):
         Session.open(bundle, runtime="cuda")
 
 
@@ -229,3 +230,39 @@ def test_engines_that_search_in_host_memory_are_not_driven_on_a_gpu(tmp_path: Pa
     for engine in ("onnxruntime+window_search", "openvino", "null"):
         with pytest.raises(RuntimeMissingError, match="not driven on a GPU as a whole"):
             runtime_for(engine).on_device(tmp_path, Target(engine, "fp32", "cuda"), SimpleNamespace())
+
+
+def test_a_target_on_a_gpu_is_passed_over_where_there_is_none(altered: Callable[..., Path]) -> None:
+    def change(root: Path, manifest: dict[str, Any]) -> None:
+        _add_gpu_target(manifest)
+        manifest["targets"].reverse()
+
+    with open_bundle(altered(change)) as bundle:
+        assert bundle.targets[0] == TARGET
+        assert str(Session.open(bundle, threads=1).target) != TARGET
+
+
+def test_a_plan_runs_between_host_arrays(
+    stand_in: Any, make_graph: Any, host_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT's runtime with another engine in the plan's place."""
+    from edgead.runtimes import tensorrt_runtime
+    from edgead.runtimes._registry import runtime_for
+
+    graph, target = make_graph(score=True), Target("tensorrt", "fp32", "cuda")
+    monkeypatch.setattr(tensorrt_runtime.TensorRTRuntime.package.__class__, "load", lambda self: None)
+    monkeypatch.setattr(tensorrt_runtime, "cuda_driver", lambda: stand_in.pycuda)
+    monkeypatch.setattr(tensorrt_runtime, "TensorRTEngine", lambda plan, *_: host_engine(plan, stand_in.host))
+    image = np.random.default_rng(5).integers(0, 256, (1, 32, 48, 3), np.uint8)
+    expected = runtime_for("onnxruntime").open(graph, Target("onnxruntime", "fp32"), threads=1).infer(image)
+    with runtime_for("tensorrt").open(graph, target) as runtime:
+        assert stand_in.graphs == 1, "copies and engine are one CUDA graph"
+        found = runtime.infer(image)
+        np.testing.assert_array_equal(found.anomaly_map, expected.anomaly_map)
+        np.testing.assert_array_equal(found.image_score, expected.image_score)
+        stand_in.fail = stand_in.pycuda.Error("an illegal memory access")
+        with pytest.raises(EngineError, match="tensorrt:fp32:cuda: its work failed"):
+            runtime.infer(image)
+    stand_in.host._limit = 2000
+    with pytest.raises(EngineError, match="the engine's image"):
+        runtime_for("tensorrt").open(graph, target)
