@@ -45,7 +45,7 @@ class Graph:
         driver = self._driver = bindings()
         self._stream = driver.CUstream(stream)
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        _call(driver.cuStreamBeginCapture(self._stream, mode))
+        _call(driver.cuStreamBeginCapture(self._stream, mode), "recording cannot begin")
         try:
             enqueue()
         except BaseException as err:
@@ -55,15 +55,20 @@ class Graph:
             if not isinstance(err, Exception):
                 raise
             raise EngineError(f"the work cannot be recorded: {err}") from err
-        (graph,) = _call(driver.cuStreamEndCapture(self._stream))
+        (graph,) = _call(driver.cuStreamEndCapture(self._stream), "the work cannot be recorded")
         try:
-            (self._graph,) = _call(driver.cuGraphInstantiate(graph, 0))
+            (self._graph,) = _call(driver.cuGraphInstantiate(graph, 0), "the recorded work is no graph")
         finally:
             driver.cuGraphDestroy(graph)
 
     def replay(self) -> None:
-        """Put the work into the stream again."""
-        _call(self._driver.cuGraphLaunch(self._graph, self._stream))
+        """Put the work into the stream again.
+
+        Raises:
+            EngineError: the driver refuses.
+        """
+        launched = self._driver.cuGraphLaunch(self._graph, self._stream)
+        _call(launched, "a CUDA graph cannot be launched; open the session again")
 
     def destroy(self) -> None:
         """Free it; it is not replayed any more."""
@@ -77,10 +82,11 @@ def wait_for(stream: int, other: int) -> None:
         EngineError: `other` is no stream of this GPU.
     """
     driver = bindings()
-    (event,) = _call(driver.cuEventCreate(_NO_TIMING))
+    refused = f"the stream {other:#x} that makes the frame cannot be waited for; is it this GPU's?"
+    (event,) = _call(driver.cuEventCreate(_NO_TIMING), refused)
     try:
-        _call(driver.cuEventRecord(event, driver.CUstream(other)))
-        _call(driver.cuStreamWaitEvent(driver.CUstream(stream), event, 0))
+        _call(driver.cuEventRecord(event, driver.CUstream(other)), refused)
+        _call(driver.cuStreamWaitEvent(driver.CUstream(stream), event, 0), refused)
     finally:
         driver.cuEventDestroy(event)  # the driver keeps it until the stream has passed it
 
@@ -93,9 +99,9 @@ def owner(address: int) -> int | None:
     return None if int(status) != 0 else int(index)
 
 
-def _call(result: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What a call gave besides its status."""
+def _call(result: tuple[Any, ...], failed: str) -> tuple[Any, ...]:
+    """What a call gave besides its status; `failed` says what it means that there is another one than 0."""
     status, *values = result
     if int(status) != 0:
-        raise EngineError(f"the CUDA driver says {status.name}")
+        raise EngineError(f"{failed} (the driver says {status.name})")
     return tuple(values)

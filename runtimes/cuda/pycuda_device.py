@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -222,5 +223,11 @@ class _Event:
 
 @functools.cache
 def _primary_context(index: int) -> Any:
-    """Retained once per process: pycuda would release it in a way that leaves the thread a dead context."""
-    return cuda_driver().Device(index).retain_primary_context()
+    """Retained once per process, and given back at its end.
+
+    `detach` does that. A primary context that is only forgotten, pycuda treats as another kind of context:
+    that fails and is said on stderr.
+    """
+    context = cuda_driver().Device(index).retain_primary_context()
+    atexit.register(context.detach)
+    return context

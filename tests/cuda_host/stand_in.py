@@ -176,7 +176,7 @@ class StandIn:
                 return 1 << 30
 
             def retain_primary_context(self) -> Any:
-                return SimpleNamespace(push=lambda: stand_in._push(1))
+                return SimpleNamespace(push=lambda: stand_in._push(1), detach=lambda: None)
 
         return SimpleNamespace(
             init=lambda: None,
