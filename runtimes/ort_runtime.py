@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgead.errors import EngineError, RuntimeMissingError
 from edgead.runtimes._base import Availability, RawOutput, Runtime
@@ -25,6 +26,8 @@ class OnnxRuntime(Runtime):
 
     engine = "onnxruntime"
     precisions = ("fp32", "fp16", "int8")
+    entries: ClassVar[Mapping[str, str]] = {}
+    """Further entries of a session's configuration."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,6 +51,41 @@ class OnnxRuntime(Runtime):
             return Availability(False, f"onnxruntime is installed and does not load: {err}")
         return Availability(True, version=onnxruntime.__version__)
 
+    @classmethod
+    def availability_for(cls, target: Target) -> Availability:
+        """The package, and for a GPU its CUDA provider; whether that finds a GPU, only opening tells."""
+        here = cls.availability()
+        if not here.available:
+            return here
+        import onnxruntime
+
+        try:
+            cls.provider_of(onnxruntime, target)
+        except EngineError as err:
+            return Availability(False, str(err))
+        return here
+
+    @classmethod
+    def provider_of(cls, onnxruntime: Any, target: Target) -> str:
+        """The execution provider that runs `target`.
+
+        Raises:
+            EngineError: this onnxruntime has none.
+        """
+        if target.device == "cpu" and target.precision != "fp16":
+            return "CPUExecutionProvider"
+        if target.device != "cuda":
+            raise EngineError(
+                f"{target}: this runtime drives ONNX Runtime on the cpu, or on the first GPU as "
+                f"onnxruntime:{target.precision}:cuda; fp16 on the GPU only"
+            )
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            raise EngineError(
+                f"{target}: this onnxruntime has no CUDA provider: put onnxruntime-gpu in its place (pip "
+                "uninstall onnxruntime; pip install onnxruntime-gpu)"
+            )
+        return "CUDAExecutionProvider"
+
     def open_impl(self, graph: Path, target: Target, threads: int) -> tuple[int, int, int, int]:
         """Make a session with every option that matters spelled out."""
         try:
@@ -55,7 +93,7 @@ class OnnxRuntime(Runtime):
         except ImportError as err:
             raise RuntimeMissingError(_MISSING) from err
         check_file(graph)
-        provider = _provider(onnxruntime, target)
+        provider = self.provider_of(onnxruntime, target)
         self._outputs = self.outputs_of(graph)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors come as exceptions, not also as lines on stderr
@@ -65,6 +103,8 @@ class OnnxRuntime(Runtime):
         options.intra_op_num_threads = threads
         # Spinning between operators took a quarter off the latency; spinning on between images, the default,
         # only doubled the CPU time of a line with pauses.
+        for key, value in self.entries.items():
+            options.add_session_config_entry(key, value)
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
@@ -111,20 +151,3 @@ class OnnxRuntime(Runtime):
         """Drop the session and its binding."""
         self._session = self._binding = self._output = None
         self._outputs = MapOutputs()
-
-
-def _provider(onnxruntime: Any, target: Target) -> str:
-    """The execution provider of a target's device."""
-    if target.device == "cpu" and target.precision != "fp16":
-        return "CPUExecutionProvider"
-    if target.device != "cuda":
-        raise EngineError(
-            f"{target}: this runtime drives ONNX Runtime on the cpu, or on the first GPU as "
-            f"onnxruntime:{target.precision}:cuda; fp16 on the GPU only"
-        )
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise EngineError(
-            f"{target}: this onnxruntime has no CUDA provider: put onnxruntime-gpu in its place (pip "
-            "uninstall onnxruntime; pip install onnxruntime-gpu)"
-        )
-    return "CUDAExecutionProvider"
