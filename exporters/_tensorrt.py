@@ -38,8 +38,8 @@ class TensorRTOptions:
             only. Empty: of RTX, every one from 8.0 on, compiled to the last step where it is opened; of
             TensorRT, the GPU that is here.
         compatibility: other GPUs that TensorRT's plan shall run on, at some loss of speed.
-        timing_cache: file that keeps measured kernels, read where it is there and written afterwards; a
-            second build of a similar graph is faster. None = none.
+        timing_cache: file that keeps what TensorRT measured of kernels, read where it is there and written
+            afterwards; a second build of a similar graph is faster. None = none. RTX measures nothing.
         workspace_bytes: most device memory that a layer may use for scratch; 0 = the library's own limit.
     """
 
@@ -138,7 +138,7 @@ class TypedPlanExporter(Exporter):
         if plan is None:
             raise _failure(self.package.title, detector, graph.name, log.errors())
         if cache is not None and self.options.timing_cache is not None:
-            _write_cache(self.options.timing_cache, bytes(memoryview(cache.serialize())))
+            write_cache(self.options.timing_cache, bytes(memoryview(cache.serialize())))
         return bytes(memoryview(plan)), device, detector
 
     def _configure(
@@ -171,7 +171,12 @@ class TypedPlanExporter(Exporter):
         return cache
 
 
-def _write_cache(path: Path, data: bytes) -> None:
+def write_cache(path: Path, data: bytes) -> None:
+    """Write a timing cache, its folder too.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

@@ -74,14 +74,7 @@ class Session:
             raise UsageError(
                 f"{name} was not verified where the bundle was made, so its self-test cannot be left out"
             )
-        try:
-            session = cls._open(bundle, entry, threads, runtime, self_test)
-        except RuntimeMissingError as err:
-            if entry.verified:
-                raise
-            raise type(err)(
-                f"{name} (not verified where the bundle was made) cannot run here: {err}"
-            ) from err
+        session = cls._open(bundle, entry, threads, runtime, self_test)
         if not entry.verified and session.runtime != "native":
             try:
                 require_golden(bundle, entry, session)
@@ -114,21 +107,14 @@ class Session:
         cls, bundle: Bundle, entry: TargetEntry, threads: int, runtime: RuntimeName | None, self_test: bool
     ) -> Session:
         chosen = Target.parse(entry.target)
-        driver: Driver
-        # libedgead drives a GPU only when asked to: its TensorRT is built on demand, and no test has run it.
-        if runtime == "python" or (runtime is None and chosen.device.startswith("cuda")):
-            driver = PythonDriver.open(bundle, chosen, threads=threads)
-        else:
-            try:
-                driver = NativeDriver(
-                    bundle, chosen, threads=threads, self_test=self_test or not entry.verified
-                )
-            except EngineError:
+        try:
+            driver = _driver(bundle, chosen, threads, runtime, self_test or not entry.verified)
+        except RuntimeMissingError as err:
+            if entry.verified:
                 raise
-            except RuntimeMissingError:
-                if runtime == "native":
-                    raise
-                driver = PythonDriver.open(bundle, chosen, threads=threads)
+            raise type(err)(
+                f"{chosen} (not verified where the bundle was made) cannot run here: {err}"
+            ) from err
         return cls(driver, chosen, bundle.manifest.geometry, verified=entry.verified)
 
     @property
@@ -192,6 +178,22 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _driver(
+    bundle: Bundle, target: Target, threads: int, runtime: RuntimeName | None, self_test: bool
+) -> Driver:
+    # libedgead drives a GPU only when asked to: its TensorRT is built on demand, and no test has run it.
+    if runtime == "python" or (runtime is None and target.device.startswith("cuda")):
+        return PythonDriver.open(bundle, target, threads=threads)
+    try:
+        return NativeDriver(bundle, target, threads=threads, self_test=self_test)
+    except EngineError:
+        raise
+    except RuntimeMissingError:
+        if runtime == "native":
+            raise
+        return PythonDriver.open(bundle, target, threads=threads)
 
 
 def _check(runtime: RuntimeName | None) -> None:

@@ -114,8 +114,8 @@ def command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Of tensorrt and tensorrt_rtx: measured kernels, read where the file is there and written "
-            "afterwards, which speeds up the next build: --timing-cache rtx.cache.",
+            help="Of tensorrt: measured kernels, read where the file is there and written afterwards, which "
+            "speeds up the next build: --timing-cache orin.cache.",
         ),
     ] = None,
     workspace: Annotated[
@@ -235,6 +235,6 @@ def _not_verified(report: ExportReport) -> list[str]:
     if not names:
         return []
     return [
-        f"not verified here: {', '.join(names)}: built and not run; the figures are of the graph on the CPU; on "
-        f"the device: edgead verify BUNDLE DATA --target {names[0]}"
+        f"not verified here: {', '.join(names)}: built and not run; the figures are of the graph on the CPU; "
+        f"on the device: edgead verify BUNDLE DATA --target {names[0]}"
     ]

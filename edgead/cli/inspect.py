@@ -155,6 +155,6 @@ def _not_verified(manifest: dict[str, Any]) -> list[str]:
     if not names:
         return []
     return [
-        f"not verified: {', '.join(names)}: could not run where the bundle was made; limits and golden values "
-        f"are of the graph on the CPU; on the device: edgead verify BUNDLE DATA --target {names[0]}"
+        f"not verified: {', '.join(names)}: could not run where the bundle was made; limits and golden "
+        f"values are of the graph on the CPU; on the device: edgead verify BUNDLE DATA --target {names[0]}"
     ]
