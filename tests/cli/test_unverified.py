@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,11 @@ def test_help_shows_how(edgead: Any) -> None:
     assert "--unverified" in text
     for example in ("--cuda-arch 8.6", "ampere_plus.", "--timing-cache orin.cache", "--workspace 512"):
         assert example in text
+
+
+def test_doctor_tells_where_plans_are_built_and_that_they_have_not_run(edgead: Any) -> None:
+    states = json.loads(edgead("doctor", "--json").stdout)["runtimes"]
+    assert re.search(r"not tensorrt \((not built: |built, not run)", states["native"]["why"])
+    if importlib.util.find_spec("tensorrt_rtx") is not None and not states["tensorrt_rtx"]["available"]:
+        assert f"not verified here: edgead export --unverified {RTX}" in states["tensorrt_rtx"]["why"]
+    assert "--unverified" not in states["tensorrt"]["why"]

@@ -335,7 +335,8 @@ typedef struct edgead_model_options {
   uint32_t without_engine;    /* 1 = for inspection: no engine is opened, no session can be made; default 0 */
   const char *target;         /* such as "openvino:fp32"; NULL = the bundle's first whose engine can be opened */
   const char *engine_library; /* path of the engine's library, UTF-8. NULL = the environment variable
-                               * EDGEAD_OPENVINO_LIBRARY or EDGEAD_ONNXRUNTIME_LIBRARY, else the loader's search */
+                               * EDGEAD_OPENVINO_LIBRARY, EDGEAD_ONNXRUNTIME_LIBRARY or EDGEAD_TENSORRT_LIBRARY, else
+                               * the loader's search */
   const char *cache_dir;      /* an existing folder for the engine's compiled models, UTF-8; NULL = none */
   uint64_t cpu_mask;          /* of libedgead's own kernels; default ~0 */
   edgead_log_callback log;    /* NULL = silence */
