@@ -60,6 +60,11 @@ class Runtime(ABC):
     def availability(cls) -> Availability:
         """Whether this runtime's packages and device are here. Must not raise."""
 
+    @classmethod
+    def availability_for(cls, target: Target) -> Availability:
+        """The same for one target, whose device may ask for more than the engine does. Must not raise."""
+        return cls.availability()
+
     def open(self, graph: Path, target: Target, *, threads: int = 0) -> Runtime:
         """Load and compile `graph` for `target`.
 

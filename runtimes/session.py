@@ -10,6 +10,7 @@ from edgead.imaging.device_frame import DeviceFrame
 from edgead.imaging.frame import Frame
 from edgead.runtimes._cuda import driver_missing
 from edgead.runtimes._driver import RUNTIMES, Driver, RawScores, RuntimeName
+from edgead.runtimes._golden import require_golden
 from edgead.runtimes._pipeline import PythonDriver
 from edgead.runtimes._registry import engines
 from edgead.runtimes.cuda.driver import CudaDriver
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from edgead.bundle.manifest import TargetEntry
     from edgead.bundle.reader import Bundle
 
 
@@ -29,12 +31,14 @@ class Session:
     Attributes:
         target: the engine that runs.
         geometry: how a frame becomes the network's pixels.
+        verified: whether the target ran where its bundle was made; one that did not has passed its self-test.
     """
 
-    def __init__(self, driver: Driver, target: Target, geometry: Geometry) -> None:
+    def __init__(self, driver: Driver, target: Target, geometry: Geometry, *, verified: bool = True) -> None:
         self._driver = driver
         self.target = target
         self.geometry = geometry
+        self.verified = verified
 
     @classmethod
     def open(
@@ -59,34 +63,64 @@ class Session:
                 falls back. None = native or cuda where that can open this target; `Session.runtime` says
                 which it was.
             self_test: ``native`` runs the golden images first, and refuses an engine that gives other values
-                here; False leaves that out, for who looks at the figures themselves.
+                here; so do ``python`` and ``cuda`` with a target that was not verified where the bundle was
+                made. False leaves that out, which such a target does not allow.
 
         Raises:
-            UsageError: the bundle has no such target, or there is no such runtime.
+            UsageError: the bundle has no such target, there is no such runtime, or the self-test of a target
+                that was not verified is to be left out.
             RuntimeMissingError: the target's engine, or with None every engine, is missing here.
             EngineError: the engine refuses the work on this machine, or failed its self-test.
         """
-        if runtime is not None and runtime not in RUNTIMES:
-            raise UsageError(f"unknown runtime {runtime!r}; there is {', '.join(RUNTIMES)}")
+        _check(runtime)
         name = bundle.entry(str(target)).target if target is not None else first_available(bundle, runtime)
-        chosen = Target.parse(name)
-        driver: Driver
-        if runtime == "python":
-            driver = PythonDriver.open(bundle, chosen, threads=threads)
-        else:
+        entry = bundle.entry(name)
+        if not (entry.verified or self_test):
+            raise UsageError(
+                f"{name} was not verified where the bundle was made, so its self-test cannot be left out"
+            )
+        session = cls._open(bundle, entry, threads, runtime, self_test)
+        if not entry.verified and session.runtime != "native":
             try:
-                # libedgead drives no engine on an NVIDIA GPU.
-                if runtime == "cuda" or (runtime is None and chosen.device.startswith("cuda")):
-                    driver = CudaDriver.open(bundle, chosen)
-                else:
-                    driver = NativeDriver(bundle, chosen, threads=threads, self_test=self_test)
-            except EngineError:
+                require_golden(bundle, entry, session)
+            except BaseException:
+                session.close()
                 raise
-            except RuntimeMissingError:
-                if runtime is not None:
-                    raise
-                driver = PythonDriver.open(bundle, chosen, threads=threads)
-        return cls(driver, chosen, bundle.manifest.geometry)
+        return session
+
+    @classmethod
+    def unproven(
+        cls,
+        bundle: Bundle,
+        target: Target | str,
+        *,
+        threads: int = 0,
+        runtime: RuntimeName | None = None,
+    ) -> Session:
+        """Open `target` without its self-test: for who holds it against something else, as `verify` does.
+
+        libedgead runs the self-test of a target that was not verified all the same.
+
+        Raises:
+            As `open`.
+        """
+        _check(runtime)
+        return cls._open(bundle, bundle.entry(str(target)), threads, runtime, self_test=False)
+
+    @classmethod
+    def _open(
+        cls, bundle: Bundle, entry: TargetEntry, threads: int, runtime: RuntimeName | None, self_test: bool
+    ) -> Session:
+        chosen = Target.parse(entry.target)
+        try:
+            driver = _driver(bundle, chosen, threads, runtime, self_test or not entry.verified)
+        except RuntimeMissingError as err:
+            if entry.verified:
+                raise
+            raise type(err)(
+                f"{chosen} (not verified where the bundle was made) cannot run here: {err}"
+            ) from err
+        return cls(driver, chosen, bundle.manifest.geometry, verified=entry.verified)
 
     @property
     def runtime(self) -> RuntimeName:
@@ -101,6 +135,16 @@ class Session:
     @thresholds.setter
     def thresholds(self, values: Thresholds) -> None:
         self._driver.thresholds = values
+
+    @property
+    def warning(self) -> str:
+        """What to say before this target judges anything; empty for one that was verified."""
+        if self.verified:
+            return ""
+        return (
+            f"{self.target} was not verified where its bundle was made; its golden images are right here: "
+            f"edgead verify BUNDLE DATA --target {self.target} tells what it makes of labelled ones"
+        )
 
     def predict(self, frame: Frame | DeviceFrame) -> Prediction:
         """Judge one frame.
@@ -156,6 +200,29 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _driver(
+    bundle: Bundle, target: Target, threads: int, runtime: RuntimeName | None, self_test: bool
+) -> Driver:
+    if runtime == "python":
+        return PythonDriver.open(bundle, target, threads=threads)
+    try:
+        # libedgead drives a GPU only when asked to: its TensorRT is built on demand, and no test has run it.
+        if runtime == "cuda" or (runtime is None and target.device.startswith("cuda")):
+            return CudaDriver.open(bundle, target)
+        return NativeDriver(bundle, target, threads=threads, self_test=self_test)
+    except EngineError:
+        raise
+    except RuntimeMissingError:
+        if runtime is not None:
+            raise
+        return PythonDriver.open(bundle, target, threads=threads)
+
+
+def _check(runtime: RuntimeName | None) -> None:
+    if runtime is not None and runtime not in RUNTIMES:
+        raise UsageError(f"unknown runtime {runtime!r}; there is {', '.join(RUNTIMES)}")
 
 
 def first_available(bundle: Bundle, runtime: RuntimeName | None = None) -> str:
