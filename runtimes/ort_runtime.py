@@ -57,7 +57,7 @@ class OnnxRuntime(Runtime):
     def open_impl(self, graph: Path, target: Target, threads: int) -> tuple[int, int, int, int]:
         """Make a session with every option that matters spelled out."""
         self._outputs = self.outputs_of(graph)
-        session = _session(graph, target, threads)
+        session = self._opened(graph, target, threads)
         inputs = session.get_inputs()
         if len(inputs) != 1:
             raise EngineError(f"{graph.name}: {len(inputs)} inputs, a graph has one, {INPUT!r}")
@@ -72,8 +72,54 @@ class OnnxRuntime(Runtime):
         if self.engine != OnnxRuntime.engine:
             return super().on_device(graph, target, device)  # libedgead searches in host memory
         options = {"device_id": str(device.index), "user_compute_stream": str(device.stream)}
-        session = _session(graph, target, 0, options)
+        session = self._opened(graph, target, 0, options)
         return OrtEngine(session, graph, self.outputs_of(graph), "cuda", device.index, device.stream)
+
+    def _opened(
+        self, graph: Path, target: Target, threads: int, cuda_options: Mapping[str, str] | None = None
+    ) -> Any:
+        """An open session.
+
+        Args:
+            graph: the file.
+            target: precision and device.
+            threads: compute threads on the CPU, 0 = its own choice.
+            cuda_options: further ones for the CUDA provider.
+
+        Raises:
+            UsageError: there is no such file.
+            RuntimeMissingError: onnxruntime is not installed.
+            EngineError: it refuses the graph, or cannot use the device.
+        """
+        try:
+            import onnxruntime
+        except ImportError as err:
+            raise RuntimeMissingError(_MISSING) from err
+        check_file(graph)
+        provider = _provider(onnxruntime, target)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # errors come as exceptions, not also as lines on stderr
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.inter_op_num_threads = 1
+        options.intra_op_num_threads = threads
+        # Spinning between operators took a quarter off the latency; spinning on between images, the default,
+        # only doubled the CPU time of a line with pauses.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        providers: list[Any] = [provider]
+        if provider == _CUDA:  # fp32 is fp32 here: the provider's own default rounds products to TF32
+            providers = [(provider, {"use_tf32": "0", **(cuda_options or {})})]
+        try:
+            session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
+        except Exception as err:
+            raise EngineError(f"ONNX Runtime cannot load {graph.name}: {last_line(err)}") from err
+        if session.get_providers()[0] != provider:
+            raise EngineError(
+                f"{target}: ONNX Runtime cannot use the GPU and would run on the CPU; look at its driver and "
+                "at the CUDA and cuDNN that this onnxruntime-gpu asks for"
+            )
+        return session
 
     def _bind_outputs(self, graph: Path) -> None:
         import numpy as np
@@ -101,51 +147,6 @@ class OnnxRuntime(Runtime):
         """Drop the session and its binding."""
         self._session = self._binding = self._output = None
         self._outputs = MapOutputs()
-
-
-def _session(graph: Path, target: Target, threads: int, cuda_options: Mapping[str, str] | None = None) -> Any:
-    """An open session.
-
-    Args:
-        graph: the file.
-        target: precision and device.
-        threads: compute threads on the CPU, 0 = its own choice.
-        cuda_options: further ones for the CUDA provider.
-
-    Raises:
-        UsageError: there is no such file.
-        RuntimeMissingError: onnxruntime is not installed.
-        EngineError: it refuses the graph, or cannot use the device.
-    """
-    try:
-        import onnxruntime
-    except ImportError as err:
-        raise RuntimeMissingError(_MISSING) from err
-    check_file(graph)
-    provider = _provider(onnxruntime, target)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors come as exceptions, not also as lines on stderr
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.inter_op_num_threads = 1
-    options.intra_op_num_threads = threads
-    # Spinning between operators took a quarter off the latency; spinning on between images, the default,
-    # only doubled the CPU time of a line with pauses.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    providers: list[Any] = [provider]
-    if provider == _CUDA:  # fp32 is fp32 here: the provider's own default rounds products to TF32
-        providers = [(provider, {"use_tf32": "0", **(cuda_options or {})})]
-    try:
-        session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
-    except Exception as err:
-        raise EngineError(f"ONNX Runtime cannot load {graph.name}: {last_line(err)}") from err
-    if session.get_providers()[0] != provider:
-        raise EngineError(
-            f"{target}: ONNX Runtime cannot use the GPU and would run on the CPU; look at its driver and at "
-            "the CUDA and cuDNN that this onnxruntime-gpu asks for"
-        )
-    return session
 
 
 def _provider(onnxruntime: Any, target: Target) -> str:
