@@ -6,6 +6,7 @@ It shows that edgead's calls fit together, not that they are the right ones: tha
 from __future__ import annotations
 
 import ctypes
+import re
 import threading
 from collections.abc import Callable
 from enum import IntEnum
@@ -13,6 +14,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+from edgead.runtimes.cuda._compile import FOLDER, SOURCES
+
+
+def _first_kernel(source: str) -> bytes:
+    found = re.search(rb"^EDGEAD_KERNEL\((\w+)", (FOLDER / f"{source}.cu").read_bytes(), re.MULTILINE)
+    assert found is not None
+    return found[1]
 
 
 class Status(IntEnum):
@@ -137,8 +146,7 @@ class StandIn:
         def module_from_buffer(cubin: bytes) -> Any:
             stand_in._within()
             assert cubin.startswith(b"\x7fELF")
-            kernels = {"post": b"post_rows", "preprocess": b"resize_rows"}
-            (source,) = (name for name, kernel in kernels.items() if kernel in cubin)
+            (source,) = (name for name in SOURCES if _first_kernel(name) in cubin)
             library = stand_in._build(source)
             return SimpleNamespace(get_function=lambda name: Function(library, name))
 
