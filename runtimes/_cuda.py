@@ -8,7 +8,7 @@ from typing import Any
 
 from edgead.errors import EngineError, RuntimeMissingError
 
-_INSTALL = "pip install 'edgead[tensorrt]'"
+_INSTALL = "pip install 'edgead[cuda]', which compiles it: that needs g++ and the CUDA toolkit's headers"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from edgead.runtimes._graph import INPUT
 from edgead.runtimes.cuda._device import Device
 
 _WARM_UP = 3  # engines choose algorithms and take memory in their first runs
-_SIZES = {"uint8": 1, "float16": 2, "float32": 4, "int32": 4}
 
 
 class Step:
@@ -49,9 +48,11 @@ def engine_memory(device: Device, engine: DeviceEngine) -> dict[str, int]:
     Raises:
         EngineError: there is not so much.
     """
+    import numpy as np
+
     tensors = {INPUT: (tuple(engine.input_shape), "uint8")}
     tensors |= {name: (tensor.shape, tensor.dtype) for name, tensor in engine.outputs.items()}
     return {
-        name: device.allocate(math.prod(shape) * _SIZES[kind], f"the engine's {name}")
+        name: device.allocate(math.prod(shape) * np.dtype(kind).itemsize, f"the engine's {name}")
         for name, (shape, kind) in tensors.items()
     }

@@ -121,16 +121,20 @@ class CudaPreprocess:
         columns = (roi_width, resolved.width, window_x, window_width)
         rows = (roi_height, resolved.height, window_y, window_height)
         unchanged = (roi_height, roi_width) == (resolved.height, resolved.width)
-        if geometry.resampler == "opencv_linear" or unchanged:
-            self._plan_linear(columns, rows)
-        else:
-            # Pillow filters the rows first where that drops many more of them (resampler_pillow.cpp).
-            dropped, columns_dropped = roi_height - resolved.height, roi_width - resolved.width
-            self._plan_pillow(
-                pillow_axis(*columns),
-                pillow_axis(*rows),
-                rows_first=dropped > 0 and dropped > 2 * columns_dropped,
-            )
+        try:
+            if geometry.resampler == "opencv_linear" or unchanged:
+                self._plan_linear(columns, rows)
+            else:
+                # Pillow filters the rows first where that drops many more of them (resampler_pillow.cpp).
+                dropped, columns_dropped = roi_height - resolved.height, roi_width - resolved.width
+                self._plan_pillow(
+                    pillow_axis(*columns),
+                    pillow_axis(*rows),
+                    rows_first=dropped > 0 and dropped > 2 * columns_dropped,
+                )
+        except BaseException:
+            self.close()
+            raise
 
     def enqueue(self, frame: int, stride: int, out: int) -> None:
         """Put the kernels into the stream.
