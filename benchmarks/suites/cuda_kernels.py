@@ -3,8 +3,8 @@
     python benchmarks/suites/cuda_kernels.py [--rounds 200] [--json]
 
 On an NVIDIA GPU: preprocess (1280×1024 frames to 256×256) and post (36→288, 64→1024, 56→256), one image at a
-time and many. Kernels are timed on the device, recorded as one CUDA graph, over inputs that rotate through
-more memory than its cache holds. Bytes are those that must move, each input read once and each output written
+time and 32. Kernels are timed on the device, recorded as one CUDA graph; one image lies in its cache, 32
+frames are more than that holds. Bytes are those that must move, each input read once and each output written
 once; the bandwidth beside them is that of a large copy in the same run. The CPU's times are of one thread.
 
 Without a GPU it says so and prints what each kernel takes of a multiprocessor, per compute capability.

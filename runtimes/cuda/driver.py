@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from edgead.errors import EngineError, RuntimeMissingError
+from edgead.errors import EngineError, RuntimeMissingError, UsageError
 from edgead.imaging.frame import Frame
 from edgead.imaging.map_operator import Banded
 from edgead.imaging.postprocess import RegionFinder, region_to_frame
@@ -69,12 +69,16 @@ class CudaDriver:
         """Open `target` of `bundle`.
 
         Raises:
-            UsageError: the bundle has no such target.
+            UsageError: the bundle has no such target, or it is for no NVIDIA GPU.
             RuntimeMissingError: the engine's package, pycuda, NVRTC, driver or GPU is missing, or the engine
                 does not keep its tensors on a GPU.
             EngineError: the engine refuses the work on this machine.
         """
         entry, manifest = bundle.entry(str(target)), bundle.manifest
+        if not target.device.startswith("cuda"):
+            raise UsageError(
+                f"{target} runs on no NVIDIA GPU, so the runtime 'cuda' cannot drive it: use native or python"
+            )
         index = device_index(target)
         if missing := pipeline_missing():
             raise RuntimeMissingError(f"{target} cannot be driven on the GPU: {missing}")
