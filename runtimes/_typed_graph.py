@@ -11,9 +11,8 @@ from edgead.types import Target
 
 
 class TypedGraphRuntime(OnnxRuntime):
-    """Runs the fp16 or Q/DQ form of a graph as it is written.
+    """Runs a Q/DQ graph as it is written, or the fp16 form with its roundings written out in float32.
 
-    ONNX Runtime's CPU has no half precision: it computes such a node in float32 and rounds what it gives.
     Q/DQ pairs are computed as they stand, in float32 on 8-bit values: fused, a CPU without VNNI would
     saturate sums of products where no GPU does.
     """

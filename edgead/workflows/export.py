@@ -26,6 +26,7 @@ from edgead.discovery import load as load_plugin
 from edgead.errors import GateFailed
 from edgead.exporters._base import CompiledTarget
 from edgead.exporters._half import half
+from edgead.exporters._half_rounded import rounded
 from edgead.exporters._qdq import Int8Recipe
 from edgead.exporters._tensorrt import TensorRTOptions
 from edgead.imaging.map_operator import Banded, build
@@ -222,7 +223,8 @@ def export(
 
         def stand_in(path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
             as_graph = Target("onnxruntime", target.precision, target.device)
-            return score(TypedGraphRuntime(), path, as_graph, pixels, progress)
+            runs = rounded(path) if target.precision == "fp16" else path
+            return score(TypedGraphRuntime(), runs, as_graph, pixels, progress)
 
         def report(target: Target, side: Side, files: Iterable[Path] = ()) -> TargetReport:
             made = _report(target, reference, limits, side, evidence, choice)

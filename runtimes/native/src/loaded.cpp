@@ -65,6 +65,9 @@ std::shared_ptr<const Loaded> load(const std::string &path, const LoadOptions &o
     raise(EDGEAD_ERR_UNSUPPORTED, "%s works on %u images at once; a session judges one frame: export it for batch 1",
           path.c_str(), loaded->shapes.batch);
   open_first(*loaded, options);
+  if (!loaded->target->verified)
+    log(options, EDGEAD_LOG_WARNING,
+        loaded->target->target + " was not verified where it was compiled; only its self-test speaks for it");
   loaded->engine_version = loaded->engine->version();
   loaded->engine_library = loaded->engine->library();
   loaded->thresholds = std::make_unique<SharedThresholds>(bundle.thresholds(loaded->target->target));

@@ -194,14 +194,20 @@ void check_unverified() {
   edgead_model_options options;
   edgead_model_options_init(&options, sizeof options);
   options.target = "null:fp16";
+  std::string said;
+  options.log = [](void *user, std::int32_t, const char *message) { *static_cast<std::string *>(user) += message; };
+  options.log_user_data = &said;
   const Opened proven(folder->path() / "unverified.edgead", &options);
   CHECK_EQ(proven.status, EDGEAD_OK);
+  CHECK(has(said, "null:fp16 was not verified where it was compiled"));
   options.skip_self_test = 1;
   const Opened skipped(folder->path() / "unverified.edgead", &options);
   CHECK_EQ(skipped.status, EDGEAD_ERR_INVALID_ARGUMENT);
   CHECK(has(skipped.message, "null:fp16 was not verified where it was compiled, so its self-test cannot be skipped"));
   options.target = "null:fp32";
+  said.clear();
   CHECK_EQ(Opened(folder->path() / "unverified.edgead", &options).status, EDGEAD_OK);
+  CHECK(said.find("not verified") == std::string::npos);
 
   spec.unverified_shift = 0.25;
   maker::make(folder->path() / "unlike.edgead", spec);

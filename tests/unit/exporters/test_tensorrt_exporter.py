@@ -1,6 +1,7 @@
 """Plans of TensorRT-RTX from the float, the fp16 and the Q/DQ graph of every detector, built without a GPU.
 
-The fp16 graph is run in ONNX Runtime beside the float one: what a GPU computes, but for the order of sums.
+The fp16 graph is run in ONNX Runtime beside the float one, its roundings written out: what a GPU computes,
+but for the order of sums.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from edgead.detectors._registry import detector_class, names
 from edgead.discovery import load
 from edgead.errors import BundleError, EngineError, OutputError, RuntimeMissingError, UsageError
 from edgead.exporters._half import half
+from edgead.exporters._half_rounded import rounded
 from edgead.exporters._qdq import TENSORRT, Int8Recipe, encode, layers, observed, pixel_tensors
 from edgead.exporters._registry import exporter_for
 from edgead.exporters._tensorrt import TensorRTOptions, write_cache
@@ -104,7 +106,7 @@ def images(graph: Path) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", names())
 def test_the_fp16_form_computes_what_the_float_graph_does(name: str, graph_of: Any) -> None:
     graph = graph_of(name)
-    path = half(graph, recipe_of(name), graph.parent)
+    path = rounded(half(graph, recipe_of(name), graph.parent))
     for image in images(graph):
         for exact, found in zip(outputs(graph, image), outputs(path, image), strict=True):
             assert found.dtype == np.float32
