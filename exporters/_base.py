@@ -43,6 +43,18 @@ class Exporter(ABC):
     precisions: ClassVar[tuple[Precision, ...]]
     encoding: ClassVar[Encoding | None] = None
     """How the graph that is compiled for int8 holds its Q/DQ pairs; None where there is no int8."""
+    runs_typed_graph: ClassVar[bool] = False
+    """Whether the engine computes in the types of the graph it is given, so that another one can tell what it
+    gives; such an engine on a GPU may be compiled for where there is none."""
+
+    def check(self, target: Target) -> None:
+        """Refuse before long work what `compile` would refuse of target and options, whatever the graph.
+
+        Raises:
+            As `compile`.
+        """
+        if target.engine != self.engine or target.precision not in self.precisions:
+            raise UsageError(f"{target}: {self.engine} targets come in {', '.join(self.precisions)}")
 
     def folder(self, target: Target) -> str:
         """Name of the target's folder; targets that share their files share the folder."""
@@ -73,10 +85,7 @@ class Exporter(ABC):
             EngineError: the engine's compiler refuses the graph.
             OutputError: a file cannot be written.
         """
-        if target.engine != self.engine or target.precision not in self.precisions:
-            raise UsageError(
-                f"{type(self).__name__} makes {self.engine} in {', '.join(self.precisions)}, not {target}"
-            )
+        Exporter.check(self, target)
         if not graph.is_file():
             raise UsageError(f"graph {graph} does not exist")
         graph = graph if target.precision in {"fp16", "int8"} else self.source(graph)

@@ -38,8 +38,8 @@ class TensorRTOptions:
             only. Empty: of RTX, every one from 8.0 on, compiled to the last step where it is opened; of
             TensorRT, the GPU that is here.
         compatibility: other GPUs that TensorRT's plan shall run on, at some loss of speed.
-        timing_cache: file that keeps measured kernels, read where it is there and written afterwards; a
-            second build of a similar graph is faster. None = none.
+        timing_cache: file that keeps what TensorRT measured of kernels, read where it is there and written
+            afterwards; a second build of a similar graph is faster. None = none. RTX measures nothing.
         workspace_bytes: most device memory that a layer may use for scratch; 0 = the library's own limit.
     """
 
@@ -59,6 +59,7 @@ class TypedPlanExporter(Exporter):
     package: ClassVar[Package]
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
     encoding: ClassVar[Encoding | None] = TENSORRT
+    runs_typed_graph: ClassVar[bool] = True
 
     def __init__(self, options: TensorRTOptions | None = None) -> None:
         self.options = options or TensorRTOptions()
@@ -71,6 +72,12 @@ class TypedPlanExporter(Exporter):
             UsageError: an option does not fit this library.
             EngineError: there is no such GPU.
         """
+
+    def check(self, target: Target) -> None:
+        """Look for the package and try the options on an empty configuration."""
+        super().check(target)
+        library = self.package.load()
+        self._configure(library, _Log(library), device_index(target))
 
     def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
         """Parse, build, and write plan, identity and log; a log stays where the build fails."""
@@ -117,9 +124,7 @@ class TypedPlanExporter(Exporter):
     ) -> tuple[bytes, tuple[str, tuple[str, ...], str], str]:
         """(plan, what `choose_devices` gave, name of the detector)."""
         model, detector = _readable(graph)
-        builder = library.Builder(log.sink)
-        if builder is None:
-            raise EngineError(f"{self.package.title} gives no builder: {log.errors()}")
+        builder, config, device = self._configure(library, log, index)
         network = builder.create_network(strongly_typed(library))
         parser = library.OnnxParser(network, log.sink)
         if not parser.parse(model, str(graph)):
@@ -128,30 +133,55 @@ class TypedPlanExporter(Exporter):
                 f"{self.package.title} cannot read {graph.name}: {_one_line(first.desc())} (node "
                 f"{first.node_name()!r})"
             )
-        config = builder.create_builder_config()
-        # On by default: a float32 product would have 10 bits of mantissa.
-        config.clear_flag(library.BuilderFlag.TF32)
-        if self.options.workspace_bytes:
-            config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, self.options.workspace_bytes)
-        device = self.choose_devices(library, config, index)
         cache = self._read_cache(config)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise _failure(self.package.title, detector, graph.name, log.errors())
         if cache is not None and self.options.timing_cache is not None:
-            self.options.timing_cache.write_bytes(bytes(memoryview(cache.serialize())))
+            write_cache(self.options.timing_cache, bytes(memoryview(cache.serialize())))
         return bytes(memoryview(plan)), device, detector
+
+    def _configure(
+        self, library: Any, log: _Log, index: int
+    ) -> tuple[Any, Any, tuple[str, tuple[str, ...], str]]:
+        """(builder, its configuration, what `choose_devices` gave)."""
+        builder = library.Builder(log.sink)
+        if builder is None:
+            raise EngineError(f"{self.package.title} gives no builder: {log.errors()}")
+        config = builder.create_builder_config()
+        # On by default: a float32 product would have 10 bits of mantissa.
+        config.clear_flag(library.BuilderFlag.TF32)
+        if self.options.workspace_bytes:
+            config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, self.options.workspace_bytes)
+        return builder, config, self.choose_devices(library, config, index)
 
     def _read_cache(self, config: Any) -> Any:
         path = self.options.timing_cache
         if path is None:
             return None
-        cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+        try:
+            known = path.read_bytes() if path.is_file() else b""
+        except OSError as err:
+            raise UsageError(f"timing cache {path} cannot be read: {err.strerror}; name another") from err
+        cache = config.create_timing_cache(known)
         if cache is None or not config.set_timing_cache(cache, False):
             raise UsageError(
                 f"timing cache {path} is of another {self.package.title} or GPU; delete it, or name another"
             )
         return cache
+
+
+def write_cache(path: Path, data: bytes) -> None:
+    """Write a timing cache, its folder too.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as err:
+        raise OutputError(f"timing cache {path} cannot be written: {err.strerror}; name another") from err
 
 
 class _Log:

@@ -18,6 +18,7 @@ class OnnxRuntimeExporter(Exporter):
     engine = "onnxruntime"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
     encoding: ClassVar[Encoding | None] = ONNXRUNTIME
+    runs_typed_graph: ClassVar[bool] = True
 
     def compile_impl(self, graph: Path, target: Target, folder: Path) -> CompiledTarget:
         """Nothing is written."""

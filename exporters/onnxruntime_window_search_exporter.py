@@ -17,6 +17,7 @@ class OnnxRuntimeWindowSearchExporter(OnnxRuntimeExporter):
 
     engine = "onnxruntime+window_search"
     precisions = ("fp32", "int8")
+    runs_typed_graph = False  # libedgead searches behind it
 
     def source(self, graph: Path) -> Path:
         """The query graph that the detector's lowering wrote."""

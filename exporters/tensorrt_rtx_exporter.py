@@ -22,6 +22,9 @@ class TensorRTRtxExporter(TypedPlanExporter):
         """Name the GPUs to the builder; whichever is here does not matter."""
         if self.options.compatibility != "none":
             raise UsageError("tensorrt_rtx: name compute capabilities instead of a compatibility")
+        if self.options.timing_cache is not None:
+            # Its interface is still there, has no effect on plans, and asks for a GPU.
+            raise UsageError("tensorrt_rtx measures no kernels: a timing cache is for tensorrt, leave it out")
         known = library.ComputeCapability.__members__.get
         chosen = check_capabilities(known, self.options.compute_capabilities)
         if chosen:

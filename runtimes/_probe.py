@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgead.errors import EdgeadError
 from edgead.runtimes._base import Availability
 from edgead.runtimes.native_runtime import ENGINES, library_for
-from edgead.types import Geometry, PostRecipe, Thresholds
+from edgead.types import Geometry, PostRecipe, Target, Thresholds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,30 +26,47 @@ _GRAPH = (
 )
 
 
+_PLANS, _NOT_BUILT = "tensorrt", "this build has no TensorRT"
+
+
 def native_engines() -> dict[str, Availability]:
     """Engine name → whether libedgead can open it here; `why` says what is missing. Raises nothing."""
     found = {}
     with tempfile.TemporaryDirectory(prefix="edgead-probe-") as folder:
         for engine in ENGINES:
             try:
-                found[engine] = _try(engine, Path(folder) / f"{engine}.edgead")
+                found[engine] = _try(f"{engine}:fp32", Path(folder) / f"{engine}.edgead")
             except EdgeadError as error:
                 found[engine] = Availability(False, str(error))
+        found[_PLANS] = Availability(False, _plans(Path(folder) / f"{_PLANS}.edgead"))
     return found
 
 
-def _try(engine: str, path: Path) -> Availability:
+def _plans(path: Path) -> str:
+    """What libedgead says of TensorRT, which it has on demand; the probe has no plan that would open."""
+    told = ""
+    try:
+        _try(f"{_PLANS}:fp32:cuda", path)
+    except EdgeadError as error:
+        told = str(error)
+    if _NOT_BUILT in told:
+        return "not built: build libedgead with -D TENSORRT_ROOT=DIR"
+    return f"built, not run in edgead's tests; here: {told}"
+
+
+def _try(name: str, path: Path) -> Availability:
     from edgead._native.model import NativeModel
 
-    _write(path, f"{engine}:fp32")
-    model = NativeModel(path, target=f"{engine}:fp32", engine_library=library_for(engine), threads=1)
+    target = Target.parse(name)
+    _write(path, target)
+    model = NativeModel(path, target=name, engine_library=library_for(target.engine), threads=1)
     try:
         return Availability(True, version=model.info.engine_version)
     finally:
         model.close()
 
 
-def _write(path: Path, target: str) -> None:
+def _write(path: Path, probed: Target) -> None:
     import cv2
     import numpy as np
 
@@ -71,11 +88,12 @@ def _write(path: Path, target: str) -> None:
     from edgead.bundle.writer import BundleWriter
 
     limits = Thresholds(image=1e6, pixel=1e6, image_median=0.0, pixel_median=0.0, method={"rule": "probe"})
+    target = str(probed)
     entry = TargetEntry(
         target=target,
-        engine=target.split(":")[0],
-        precision="fp32",
-        device="cpu",
+        engine=probed.engine,
+        precision=probed.precision,
+        device=probed.device,
         main_file="graph.onnx",
         files=("graph.onnx",),
         config={},

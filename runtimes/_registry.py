@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgead.discovery import load, plugin_class, stems
 from edgead.errors import InternalError, UsageError
 from edgead.runtimes._base import Availability, Runtime
+from edgead.types import Target
 
 _PACKAGE, _SUFFIX = "edgead.runtimes", "_runtime"
 _NATIVE = "native"  # drives whole bundles with any engine: a driver (_driver.py), no runtime of one engine
@@ -25,6 +26,15 @@ def _classes() -> dict[str, type[Runtime]]:
 def engines() -> dict[str, Availability]:
     """Every engine that has a runtime, sorted by name, and whether it can run here."""
     return {name: kind.availability() for name, kind in sorted(_classes().items())}
+
+
+def availability(target: Target) -> Availability:
+    """Whether `target` can run here.
+
+    Raises:
+        UsageError: no runtime drives such an engine.
+    """
+    return runtime_for(target.engine).availability_for(target)
 
 
 def runtime_for(engine: str) -> Runtime:

@@ -140,6 +140,11 @@ def _targets(manifest: Manifest) -> Iterator[str]:
     for entry in manifest.targets:
         yield from (f"target {entry.target}: {problem}" for problem in _target(entry, manifest))
     yield from _doubles("target", [entry.target for entry in manifest.targets])
+    for before, entry in zip((None, *manifest.targets), manifest.targets, strict=False):
+        if before is None and not entry.verified:
+            yield f"target {entry.target} is the first and not verified; a bundle begins with one that is"
+        if before is not None and entry.verified and not before.verified:
+            yield f"target {before.target} is not verified and stands before {entry.target}, which is"
 
 
 def _target(entry: TargetEntry, manifest: Manifest) -> Iterator[str]:

@@ -21,7 +21,7 @@ from edgead.errors import BundleError, InternalError, UsageError
 MAX_INTEGER = 2**53 - 1  # what a double, and so every JSON reader, holds exactly
 MAX_NESTING = 32
 OPTIONAL = {"optional": True}
-"""Metadata of a field with the default None that may be missing; None is not written."""
+"""Metadata of a field that may be missing; its default is not written."""
 
 T = TypeVar("T")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -53,7 +53,7 @@ def _plain(value: object, where: str) -> object:
         names = [
             field.name
             for field in dataclasses.fields(value)
-            if not field.metadata.get("optional") or getattr(value, field.name) is not None
+            if not field.metadata.get("optional") or getattr(value, field.name) != field.default
         ]
         return {name: _plain(getattr(value, name), f"{where}.{name}") for name in names}
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):

@@ -163,6 +163,9 @@ class TargetEntry:
         thresholds: this target's own, raw units.
         score_tolerance: most that a golden image's raw score may move on another machine, raw units.
         map_tolerance: the same for each value of its map.
+        verified: False of a target that could not run where it was compiled: golden values, thresholds and
+            tolerances are of ONNX Runtime on the CPU, on the graph that it was compiled from, and it must
+            pass its self-test before it judges anything. Such targets stand behind all others.
         head: what libedgead does behind the engine, as a head's `to_values` gives it; None for an engine that
             makes the map itself. Of engines that this edgead does not know, whatever it is.
     """
@@ -178,6 +181,7 @@ class TargetEntry:
     thresholds: Thresholds
     score_tolerance: float
     map_tolerance: float
+    verified: bool = field(default=True, metadata=_codec.OPTIONAL)
     head: dict[str, object] | None = field(default=None, metadata=_codec.OPTIONAL)
 
     @property

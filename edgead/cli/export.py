@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from edgead.exporters._tensorrt import TensorRTOptions
     from edgead.workflows.export import ExportReport
 
 INTERRUPTED = "no bundle was written"
@@ -20,6 +21,14 @@ class Ranges(str, Enum):
     MSE = "mse"
     MINMAX = "minmax"
     PERCENTILE = "percentile"
+
+
+class Compatibility(str, Enum):
+    """Other GPUs that a plan of TensorRT runs on."""
+
+    NONE = "none"
+    SAME_COMPUTE_CAPABILITY = "same_compute_capability"
+    AMPERE_PLUS = "ampere_plus"
 
 
 class BundleForm(str, Enum):
@@ -45,6 +54,15 @@ def command(
             help="<engine>:<precision>, repeatable: fp32; bf16 and int8 of openvino, int8 of onnxruntime. "
             "Default: openvino:fp32, openvino:bf16, onnxruntime:fp32 as far as they run here, bf16 only if "
             "it passes its gate.",
+        ),
+    ] = None,
+    unverified: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TARGET",
+            help="A further target that is built here and cannot run here, repeatable, such as "
+            "tensorrt_rtx:fp16:cuda. Its graph is judged on the CPU; where the bundle is opened, the target "
+            "must pass its self-test, and verify judges it there.",
         ),
     ] = None,
     fpr: Annotated[
@@ -77,6 +95,38 @@ def command(
             "a side.",
         ),
     ] = Ranges.MSE,
+    cuda_arch: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CAPABILITY",
+            help="Of tensorrt_rtx: compute capability to build for, repeatable: --cuda-arch 8.6 --cuda-arch "
+            "8.9. Default: 8.0 and every later one.",
+        ),
+    ] = None,
+    cuda_compatibility: Annotated[
+        Compatibility,
+        typer.Option(
+            help="Of tensorrt: other GPUs that its plans shall run on, somewhat slower: --cuda-compatibility "
+            "ampere_plus."
+        ),
+    ] = Compatibility.NONE,
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Of tensorrt: measured kernels, read where the file is there and written afterwards, which "
+            "speeds up the next build: --timing-cache orin.cache.",
+        ),
+    ] = None,
+    workspace: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="MIB",
+            help="Of tensorrt and tensorrt_rtx: most GPU memory that a layer may use for scratch: "
+            "--workspace 512.",
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Compute threads; 0 = the engine's choice.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -96,6 +146,8 @@ def command(
         output,
         calib=calib,
         targets=target,
+        unverified=unverified or (),
+        tensorrt=_options(cuda_arch, cuda_compatibility, timing_cache, workspace),
         choice=ThresholdChoice(false_positive_rate=fpr, validation=validation, recall=recall),
         accept=accept,
         overwrite=overwrite,
@@ -107,6 +159,24 @@ def command(
     )
     emit(_data(report), as_json=as_json, human=lambda: _text(report))
     skipped(report.skipped)
+
+
+def _options(
+    cuda_arch: list[str] | None,
+    compatibility: Compatibility,
+    timing_cache: Path | None,
+    workspace_mib: int | None,
+) -> TensorRTOptions | None:
+    """How plans are built; None where nothing was asked for."""
+    from edgead.exporters._tensorrt import TensorRTOptions
+
+    asked = TensorRTOptions(
+        compute_capabilities=tuple(cuda_arch or ()),
+        compatibility=compatibility.value,
+        timing_cache=timing_cache,
+        workspace_bytes=(workspace_mib or 0) << 20,
+    )
+    return asked if asked != TensorRTOptions() else None
 
 
 def _data(report: ExportReport) -> dict[str, Any]:
@@ -121,6 +191,7 @@ def _data(report: ExportReport) -> dict[str, Any]:
                 **target.parity.to_json(),
                 "image_auroc": {"before": target.auroc_before, "after": target.auroc},
                 "failures": target.failures,
+                "verified": target.verified,
                 "thresholds": target.thresholds,
                 "size_bytes": target.size_bytes,
             }
@@ -140,7 +211,7 @@ def _text(report: ExportReport) -> str:
             f"{target.parity.shift_max:.2g}",
             len(target.parity.flipped),
             f"{target.size_bytes / 1e6:.1f} MB",
-            "; ".join(target.failures) or "passed",
+            ("; ".join(target.failures) or "passed") + ("" if target.verified else ", not verified here"),
         )
         for name, target in report.targets.items()
     ]
@@ -149,9 +220,21 @@ def _text(report: ExportReport) -> str:
     return "\n".join(
         [
             table(("target", "threshold", "score shift", "flips", "size", "gate"), rows),
+            *_not_verified(report),
             "",
             f"threshold: {chosen}",
             f"{report.held_out} held-out good images; {report.trained_on} were trained on and left aside",
             f"bundle     {report.bundle}",
         ]
     )
+
+
+def _not_verified(report: ExportReport) -> list[str]:
+    """What to do with targets whose figures above are only their graphs'."""
+    names = [name for name, target in report.targets.items() if not target.verified]
+    if not names:
+        return []
+    return [
+        f"not verified here: {', '.join(names)}: built and not run; the figures are of the graph on the CPU; "
+        f"on the device: edgead verify BUNDLE DATA --target {names[0]}"
+    ]

@@ -95,7 +95,7 @@ def _text(path: Path, found: Inspection, files: bool) -> str:
     if files:
         listed = [(name, size, digest) for name, (size, digest) in sorted(found.files.items())]
         lines += ["", table(("file", "bytes", "hash"), listed)]
-    return "\n".join([*lines, "", _self_test(found.self_test)])
+    return "\n".join([*lines, *_not_verified(manifest), "", _self_test(found.self_test)])
 
 
 def _by(size: list[int]) -> str:
@@ -122,6 +122,8 @@ def _target_row(entry: dict[str, Any], limits: Limits, found: Inspection) -> tup
     size = sum(found.files[file][0] for file in entry["files"])
     where = f"site, {limits.changed}" if limits.origin == "site" else "bundle"
     tool = f"{entry['engine']} {entry['identity']['engine_version']} on {entry['identity']['device']}"
+    if not entry.get("verified", True):
+        tool += ", not verified"
     values = limits.thresholds
     return entry["target"], _size(size), f"{values.image:.6g}", f"{values.pixel:.6g}", where, tool
 
@@ -146,3 +148,13 @@ def _self_test(report: SelfTestHere | None) -> str:
         lines.append(f"  {mark} {name}: {told}")
     lines += [f"  - {name}: not run, {why}" for name, why in report.not_run.items()]
     return "\n".join(lines)
+
+
+def _not_verified(manifest: dict[str, Any]) -> list[str]:
+    names = [entry["target"] for entry in manifest["targets"] if not entry.get("verified", True)]
+    if not names:
+        return []
+    return [
+        f"not verified: {', '.join(names)}: could not run where the bundle was made; limits and golden "
+        f"values are of the graph on the CPU; on the device: edgead verify BUNDLE DATA --target {names[0]}"
+    ]

@@ -23,7 +23,10 @@ def command(
         typer.Option(help="The MODEL, as reference in torch. Default: graph.onnx in ONNX Runtime, fp32."),
     ] = None,
     target: Annotated[
-        list[str] | None, typer.Option(help="Which target, repeatable. Default: all of the bundle's.")
+        list[str] | None,
+        typer.Option(
+            help="Which target, repeatable. Default: all of the bundle's that were verified or can run."
+        ),
     ] = None,
     min_auroc: Annotated[
         float | None, typer.Option(help="Image AUROC that every target must reach, 0 to 1.")
@@ -106,10 +109,12 @@ def _text(report: VerifyReport) -> str:
                 "passed" if verdict.passed else "FAILED",
             )
         )
+    rows += [(name, *"–––––––", "not verified here") for name in report.not_run]
     head = ("target", "image AUROC", "pixel AUROC", "AU-PRO", "recall", "FPR", "flips", "shift/range", "gate")
     lines = [table(head, rows), "", f"{report.images} images, {report.good} good"]
     if report.without_mask:
         lines.append(f"{report.without_mask} defective images without a mask are left out of pixel metrics")
+    lines += [f"not verified here: {name}: {why}" for name, why in report.not_run.items()]
     for name, verdict in report.targets.items():
         lines.append(f"{name} driven by {verdict.runtime}")
         lines += [f"flipped by {name}: {path}" for path in verdict.flipped[:5]]

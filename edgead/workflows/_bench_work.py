@@ -123,7 +123,7 @@ class Work:
             streams=plan.streams,
             judged=plan.judged(run),
             doubt=doubt,
-            warnings=[*busy, *images.warnings()],
+            warnings=[*busy, *images.warnings(), *filter(None, [session.warning])],
         )
         if old_run is not None:
             assert isinstance(run, Run)

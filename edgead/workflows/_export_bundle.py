@@ -34,7 +34,7 @@ from edgead.workflows._sides import Side
 _SELF_TEST_SHARE: dict[Precision, float] = {"fp32": 0.01, "bf16": 0.25, "fp16": 0.1, "int8": 0.5}
 
 
-def target_entry(compiled: CompiledTarget, work: Path, limits: Thresholds) -> TargetEntry:
+def target_entry(compiled: CompiledTarget, work: Path, limits: Thresholds, *, verified: bool) -> TargetEntry:
     """The manifest's entry of a target whose files lie below `work` as they will in the bundle."""
     target = compiled.target
     machine = record()
@@ -57,6 +57,7 @@ def target_entry(compiled: CompiledTarget, work: Path, limits: Thresholds) -> Ta
         thresholds=limits,
         score_tolerance=share * (limits.image - limits.image_median),
         map_tolerance=share * (limits.pixel - limits.pixel_median),
+        verified=verified,
         head=compiled.head,
     )
 
@@ -108,10 +109,15 @@ def add_golden(
     return tuple(images)
 
 
-def add_report(writer: BundleWriter, parity: Mapping[str, tuple[Parity, Sequence[str]]]) -> str:
-    """Write each target's parity and gate failures as reports/export.json, and return that name."""
+def add_report(writer: BundleWriter, parity: Mapping[str, tuple[Parity, Sequence[str], bool]]) -> str:
+    """Write each target's parity, gate failures and whether they are its own as reports/export.json.
+
+    Returns:
+        That name.
+    """
     data = {
-        name: found.to_json() | {"failures": list(failures)} for name, (found, failures) in parity.items()
+        name: found.to_json() | {"failures": list(failures), "verified": verified}
+        for name, (found, failures, verified) in parity.items()
     }
     file = "reports/export.json"
     writer.add_file(file, (json.dumps(data, indent=2) + "\n").encode())

@@ -145,7 +145,9 @@ class Int8Builder:
         exporter: Exporter,
         target: Target,
         pixels: Pixels,
-        failures: Callable[[CompiledTarget, Side], tuple[str, ...]],
+        failures: Callable[[Side], tuple[str, ...]],
+        *,
+        stand_in: Callable[[Path, Target, Pixels, Progress], Side] | None = None,
     ) -> tuple[CompiledTarget, Side]:
         """The engine of `target`, with as many layers in float as it needs, and its scores of `pixels`.
 
@@ -153,26 +155,35 @@ class Int8Builder:
             exporter: the engine's.
             target: an int8 one.
             pixels: what the export judges by.
-            failures: what of an engine and its scores of `pixels` is over the gate's limits.
+            failures: what of an engine's scores of `pixels` is over the gate's limits.
+            stand_in: scores pixels with the Q/DQ graph, for an engine that cannot run here; it is compiled
+                once, at the end. None = the engine's own scores.
         """
         assert exporter.encoding is not None, "an exporter of int8 says how"
         encoding, source = exporter.encoding, exporter.source(self.graph)
         ranges = self.table.graphs[source.relative_to(self.graph.parent).as_posix()]
         names = layers(source, self.recipe)
+        encoded: Path = source
         made: CompiledTarget | None = None
         side: Side | None = None
 
+        def scored(pixels: Pixels, progress: Progress) -> Side:
+            if stand_in is not None:
+                return stand_in(encoded, target, pixels, progress)
+            assert made is not None, "error comes first"
+            return self.score(made.main_file, target, pixels, progress)
+
         def error(kept: Collection[str]) -> float:
-            nonlocal made
-            made = exporter.compile(encode(source, ranges, kept, encoding), target, self.out)
-            tried = self.score(made.main_file, target, self.pixels, Silent())
-            return map_error(tried.maps, self.maps)
+            nonlocal encoded, made
+            encoded = encode(source, ranges, kept, encoding)
+            if stand_in is None:
+                made = exporter.compile(encoded, target, self.out)
+            return map_error(scored(self.pixels, Silent()).maps, self.maps)
 
         def gate(kept: Collection[str]) -> tuple[str, ...]:
             nonlocal side
-            assert made is not None, "error comes first"
-            side = self.score(made.main_file, target, pixels, self.progress)
-            return failures(made, side)
+            side = scored(pixels, self.progress)
+            return failures(side)
 
         done = repair(
             names,
@@ -182,10 +193,12 @@ class Int8Builder:
             microseconds=lambda: _float_times(source, names),
             progress=self.progress,
         )
+        if stand_in is not None:
+            made = exporter.compile(encoded, target, self.out)
         if made is None:
             raise InternalError(f"{target}: no engine was made")
         if done.steps[-1].failures is None:
-            side = self.score(made.main_file, target, pixels, self.progress)
+            side = scored(pixels, self.progress)
         assert side is not None, "the last step was asked"
         self._report(done, target, len(names))
         return made, side

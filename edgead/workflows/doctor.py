@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import platform
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from edgead import __version__
-from edgead.errors import EdgeadError
+from edgead.errors import EdgeadError, RuntimeMissingError
 
 
 class RuntimeState(TypedDict):
@@ -65,6 +66,10 @@ _BUILT_ONLY = (
     "this edgead was tested without a GPU: plans of tensorrt_rtx were built, not run; those of tensorrt were "
     "neither built nor run"
 )
+_BUILDS_HERE = (
+    "plans are built here all the same, and not verified here: edgead export --unverified "
+    "tensorrt_rtx:fp16:cuda"
+)
 
 
 def doctor() -> DoctorReport:
@@ -91,13 +96,25 @@ def _runtimes() -> dict[str, RuntimeState]:
     for name, found in engines().items():
         # null measures the harness and runs no graph; an engine with a head runs where the engine does.
         if name != "null" and "+" not in name:
-            why = f"{found.why}; {_BUILT_ONLY}" if name in _PLANS else found.why
+            why = "; ".join((found.why, *_plan_facts(name, found.available))) if name in _PLANS else found.why
             states[name] = {
                 "available": found.available,
                 "why": why.removeprefix("; "),
                 "version": found.version,
             }
     return states | {"torch": _torch()}
+
+
+def _plan_facts(engine: str, runs_here: bool) -> list[str]:
+    """What else to know of an engine of plans."""
+    from edgead.runtimes._tensorrt import TENSORRT_RTX
+
+    facts = []
+    if engine == TENSORRT_RTX.engine and not runs_here:
+        with contextlib.suppress(RuntimeMissingError):
+            TENSORRT_RTX.load()
+            facts.append(_BUILDS_HERE)
+    return [*facts, _BUILT_ONLY]
 
 
 def _native() -> RuntimeState:

@@ -6,7 +6,8 @@ import contextlib
 import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,20 +24,23 @@ from edgead.bundle.writer import BundleWriter, Form
 from edgead.calibration.drift import drift
 from edgead.calibration.int8 import RangeRule
 from edgead.discovery import load as load_plugin
-from edgead.errors import GateFailed, RuntimeMissingError, UsageError
+from edgead.errors import GateFailed
 from edgead.exporters._base import CompiledTarget
 from edgead.exporters._half import half
+from edgead.exporters._half_rounded import rounded
 from edgead.exporters._qdq import Int8Recipe
-from edgead.exporters._registry import exporter_for
+from edgead.exporters._tensorrt import TensorRTOptions
 from edgead.imaging.map_operator import Banded, build
 from edgead.imaging.postprocess import Postprocess
 from edgead.metrics.parity import Parity, compare_scores
 from edgead.progress import Progress, Silent
 from edgead.runtimes._pipeline import EngineScorer
 from edgead.runtimes._registry import engines, runtime_for
+from edgead.runtimes._typed_graph import TypedGraphRuntime
 from edgead.types import Target, Thresholds
 from edgead.workflows import _export_bundle as parts
 from edgead.workflows._evidence import Evidence, ThresholdChoice, gather
+from edgead.workflows._export_targets import Exporters, choose
 from edgead.workflows._gates import auroc_failures, collapse_failures, decisions, parity_failures
 from edgead.workflows._images import Skipped
 from edgead.workflows._int8 import MAP_ERROR, Int8Builder, calibrate, tried_images
@@ -63,6 +67,8 @@ class TargetReport:
 
     Attributes:
         parity: its distance from the MODEL on the held-out, labelled and golden images.
+        verified: whether these are the target's own figures; False: those of its graph on the CPU, and nobody
+            has seen the target's.
         auroc_before: image AUROC of the MODEL, on the labelled images, or without them of good images against
             the same with a synthetic defect; None where no reduced precision asks for it.
         auroc: the same of the target.
@@ -77,6 +83,7 @@ class TargetReport:
     failures: tuple[str, ...]
     thresholds: Thresholds
     size_bytes: int
+    verified: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,8 @@ def export(
     *,
     calib: Path,
     targets: Sequence[str] | None = None,
+    unverified: Sequence[str] = (),
+    tensorrt: TensorRTOptions | None = None,
     choice: ThresholdChoice | None = None,
     accept: bool = False,
     overwrite: bool = False,
@@ -129,6 +138,11 @@ def export(
         targets: ``<engine>:<precision>[:device]``, in the order of preference. None = `DEFAULT_TARGETS`, for
             a detector with a search `SEARCH_TARGETS` before them, as far as they can run here; of these, a
             reduced precision that misses its gate is left out.
+        unverified: further targets, on a GPU, that are built here and cannot run here, such as
+            ``tensorrt_rtx:fp16:cuda``. Thresholds, golden values and the gate are those of the graph that
+            they are built from, in ONNX Runtime on the CPU; the bundle says so, and where one is opened it
+            has to pass its self-test.
+        tensorrt: how plans of TensorRT are built; None = by default, and whether or not there are any.
         choice: how thresholds are chosen; None = from good images, at 1 % false positives.
         accept: write the bundle although a target misses its gate.
         overwrite: replace a bundle that stands at `output`.
@@ -141,7 +155,8 @@ def export(
         progress: where to report; None = nowhere.
 
     Raises:
-        UsageError: an unknown target, a precision that its engine has not, or the same target twice.
+        UsageError: an unknown target, a precision that its engine has not, the same target twice, an
+            unverified one that can run here, or options that fit none.
         ModelError: the MODEL is damaged or unfinished.
         DatasetError: no good image is left that the MODEL was not trained on.
         RuntimeMissingError: a target's engine is not installed.
@@ -153,12 +168,13 @@ def export(
     from edgead.exporters.onnx_exporter import export_graph
 
     show, choice = progress or Silent(), choice or ThresholdChoice()
-    wanted = None if targets is None else _parse(targets)
+    exporters = Exporters(tensorrt)
+    chosen = None if targets is None else choose(targets, unverified, exporters)
     detector, info = load(model)
     lowering = load_plugin("edgead.exporters.lowering", detector.name, kind="lowering")
     search: str | None = getattr(lowering, "SEARCH", None)
-    if wanted is None:
-        wanted = _parse(installed_defaults(search=search))
+    wanted, unseen = chosen or choose(installed_defaults(search=search), unverified, exporters)
+    every = (*wanted, *unseen)
     if info.train_hashes is None:
         show.say(
             f"{model} does not say what it was trained on: calibrate with good images that it has not seen"
@@ -171,7 +187,7 @@ def export(
             info.train_hashes or (),
             choice,
             detector.geometry,
-            defects=any(target.precision != "fp32" for target in wanted),
+            defects=any(target.precision != "fp32" for target in every),
             bit_depth=bit_depth,
             progress=show,
         )
@@ -204,13 +220,23 @@ def export(
         if known and (warning := drift(known, reference.scores[: len(evidence.good)])):
             show.say(warning)
 
-        def report(made: CompiledTarget, side: Side) -> TargetReport:
-            return _report(made, reference, limits, side, evidence, choice)
+        def stand_in(path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
+            as_graph = Target("onnxruntime", target.precision, target.device)
+            runs = rounded(path) if target.precision == "fp16" else path
+            return score(TypedGraphRuntime(), runs, as_graph, pixels, progress)
+
+        def report(target: Target, side: Side, files: Iterable[Path] = ()) -> TargetReport:
+            made = _report(target, reference, limits, side, evidence, choice)
+            size = sum(path.stat().st_size for path in files)
+            return replace(made, size_bytes=size, verified=target not in unseen)
+
+        def failures(target: Target, side: Side) -> tuple[str, ...]:
+            return report(target, side).failures if repair_int8 else ()
 
         recipe = getattr(lowering, "INT8", Int8Recipe())
         int8: Int8Builder | None = None
-        if eight := [target for target in wanted if target.precision == "int8"]:
-            sources = [graph.path, *(exporter_for(target.engine).source(graph.path) for target in eight)]
+        if eight := [target for target in every if target.precision == "int8"]:
+            sources = [graph.path, *(exporters(target.engine).source(graph.path) for target in eight)]
             calibrated = calibrate(
                 {path.relative_to(work).as_posix(): path for path in sources},
                 evidence.folder,
@@ -234,28 +260,37 @@ def export(
                 progress=show,
             )
         typed: Path | None = None
-        if any(target.precision == "fp16" for target in wanted):
+        if any(target.precision == "fp16" for target in every):
             typed = half(graph.path, recipe, work)
         compiled: dict[Target, CompiledTarget] = {}
-        for target in wanted:
+        for target in every:
             show.say(f"compiling {target}")
-            exporter = exporter_for(target.engine)
+            if target in unseen:
+                show.say(
+                    f"{target} cannot run here: not verified; ONNX Runtime runs its graph on the CPU instead"
+                )
+            exporter = exporters(target.engine)
             if int8 is not None and target.precision == "int8":
                 compiled[target], sides[target] = int8.build(
                     exporter,
                     target,
                     pixels,
-                    lambda made, side: report(made, side).failures if repair_int8 else (),
+                    partial(failures, target),
+                    stand_in=stand_in if target in unseen else None,
                 )
                 continue
             source = typed if typed is not None and target.precision == "fp16" else graph.path
             compiled[target] = exporter.compile(source, target, work / "targets")
-            if target not in sides:
+            if target in unseen:
+                sides[target] = stand_in(source, target, pixels, show)
+            elif target not in sides:
                 sides[target] = engine(compiled[target].main_file, target, pixels, show)
 
-        reports = {str(target): report(made, sides[target]) for target, made in compiled.items()}
+        reports = {
+            str(target): report(target, sides[target], made.files) for target, made in compiled.items()
+        }
         if targets is None and not accept:
-            for target in _over_gate(compiled, reports):
+            for target in _over_gate(wanted, reports):
                 show.say(f"left out {target}: {'; '.join(reports.pop(str(target)).failures)}")
                 del compiled[target]
         _gate(reports, accept, show)
@@ -274,13 +309,17 @@ def export(
             operator=writer.add_operator(matrix_h, matrix_w),
             graph=parts.graph_entry(graph, detector),
             targets=tuple(
-                parts.target_entry(made, work, reports[str(target)].thresholds)
+                parts.target_entry(
+                    made, work, reports[str(target)].thresholds, verified=reports[str(target)].verified
+                )
                 for target, made in compiled.items()
             ),
             reference=limits,
             golden=parts.add_golden(writer, evidence, {target: sides[target] for target in compiled}),
             reports=(
-                parts.add_report(writer, {name: (r.parity, r.failures) for name, r in reports.items()}),
+                parts.add_report(
+                    writer, {name: (r.parity, r.failures, r.verified) for name, r in reports.items()}
+                ),
                 *extra,
             ),
             provenance=Provenance(
@@ -325,26 +364,8 @@ def installed_defaults(*, search: str | None = None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _parse(targets: Sequence[str]) -> tuple[Target, ...]:
-    """The targets, each once; looks for exporter and runtime before long work begins."""
-    wanted = tuple(Target.parse(text) for text in targets)
-    if not wanted:
-        raise UsageError(f"no target; name one or more, for instance {DEFAULT_TARGETS[0]}")
-    doubles = {str(target) for target in wanted if wanted.count(target) > 1}
-    if doubles:
-        raise UsageError(f"target {', '.join(sorted(doubles))} is named twice")
-    here = engines()
-    for target in wanted:
-        precisions = exporter_for(target.engine).precisions
-        if target.precision not in precisions:
-            raise UsageError(f"{target}: {target.engine} targets come in {', '.join(precisions)}")
-        if not here[target.engine].available:
-            raise RuntimeMissingError(f"{target} cannot be calibrated here: {here[target.engine].why}")
-    return wanted
-
-
 def _report(
-    compiled: CompiledTarget,
+    target: Target,
     reference: Side,
     reference_limits: Thresholds,
     side: Side,
@@ -354,7 +375,7 @@ def _report(
     limits = evidence.thresholds(side, choice)
     before, after = (one.scores[: evidence.judged] for one in (reference, side))
     parity = compare_scores(before, after, decisions(before, reference_limits), decisions(after, limits))
-    precision = compiled.target.precision
+    precision = target.precision
     labelled = evidence.labelled_auroc(reference), evidence.labelled_auroc(side)
     seen = evidence.defect_auroc(reference), evidence.defect_auroc(side)
     failures = (
@@ -363,14 +384,7 @@ def _report(
         *collapse_failures(*seen, evidence.defects),
     )
     auroc_before, auroc = labelled if evidence.labelled else seen
-    return TargetReport(
-        parity,
-        auroc_before,
-        auroc,
-        failures,
-        limits,
-        sum(path.stat().st_size for path in compiled.files),
-    )
+    return TargetReport(parity, auroc_before, auroc, failures, limits, size_bytes=0)
 
 
 def _over_gate(compiled: Iterable[Target], reports: Mapping[str, TargetReport]) -> list[Target]:

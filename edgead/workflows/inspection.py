@@ -89,7 +89,7 @@ def inspect(
 
 
 def _self_test(bundle: Bundle, target: Target | None, runtime: RuntimeName | None) -> SelfTestHere:
-    from edgead.runtimes._registry import engines
+    from edgead.runtimes._registry import availability, engines
     from edgead.workflows.self_test import self_test
 
     tested: dict[str, TargetSelfTest] = {}
@@ -99,8 +99,12 @@ def _self_test(bundle: Bundle, target: Target | None, runtime: RuntimeName | Non
     else:
         here = engines()
         for name in bundle.targets:
-            if Target.parse(name).engine not in here:
+            parsed = Target.parse(name)
+            if parsed.engine not in here:
                 not_run[name] = "this edgead has no such runtime"
+                continue
+            if parsed.device != "cpu" and not (state := availability(parsed)).available:
+                not_run[name] = state.why
                 continue
             (result,) = self_test(bundle, name, runtime=runtime).targets.values()
             if result.missing:

@@ -134,6 +134,8 @@ def run(
     ):
         if target is None:
             progress.say(f"running {session.target} ({session.runtime})")
+        if session.warning:
+            progress.say(session.warning)
         if sources.camera is not None and frames is None and seconds is None:
             progress.say(f"judging camera {sources.camera}; Ctrl-C ends the run")
         summary = RunSummary(

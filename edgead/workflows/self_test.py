@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgead.errors import BundleError, EdgeadError, EngineError, RuntimeMissingError
-from edgead.imaging.frame import read_image
+from edgead.errors import EdgeadError, EngineError, RuntimeMissingError
+from edgead.runtimes._golden import GoldenShift, golden_shift, unverified_problem
 from edgead.runtimes.session import Session
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from edgead.bundle.manifest import TargetEntry
     from edgead.bundle.reader import Bundle
     from edgead.runtimes._driver import RuntimeName
 
@@ -67,20 +65,10 @@ def self_test(
 
 
 def _test(bundle: Bundle, target: str, threads: int, runtime: RuntimeName | None) -> TargetSelfTest:
-    import numpy as np
-
     entry = bundle.entry(target)
-    score_shift = map_shift = 0.0
     try:
-        with Session.open(bundle, target, threads=threads, runtime=runtime, self_test=False) as session:
-            shape = (1, *session.geometry.input_size, 3)
-            for image in bundle.golden:
-                expected = next(value for value in image.expected if value.target == target)
-                score, _, anomaly_map = session.scores_of(_network_input(bundle, image.file, shape))
-                shift = np.abs(anomaly_map - bundle.golden_map(expected)).max()
-                # NaN is a shift without bound
-                score_shift = max(score_shift, np.nan_to_num(abs(score - expected.score_raw), nan=np.inf))
-                map_shift = max(map_shift, np.nan_to_num(shift, nan=np.inf))
+        with Session.unproven(bundle, target, threads=threads, runtime=runtime) as session:
+            found = golden_shift(bundle, entry, session)
     except EdgeadError as err:
         return TargetSelfTest(
             passed=False,
@@ -92,30 +80,23 @@ def _test(bundle: Bundle, target: str, threads: int, runtime: RuntimeName | None
             why=str(err),
             missing=isinstance(err, RuntimeMissingError) and not isinstance(err, EngineError),
         )
-    passed = score_shift <= entry.score_tolerance and map_shift <= entry.map_tolerance
-    made_on = f"{entry.identity.device}, {entry.engine} {entry.identity.engine_version}"
+    passed = found.within(entry)
     return TargetSelfTest(
         passed=passed,
-        images=len(bundle.golden),
-        score_shift_max=float(score_shift),
+        images=found.images,
+        score_shift_max=found.score,
         score_tolerance=entry.score_tolerance,
-        map_shift_max=float(map_shift),
+        map_shift_max=found.map,
         map_tolerance=entry.map_tolerance,
-        why=""
-        if passed
-        else f"{target} gives other values here than where it was compiled ({made_on}); "
-        "export the bundle on this machine, or choose another target",
+        why="" if passed else _problem(entry, found),
     )
 
 
-def _network_input(bundle: Bundle, file: str, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """(1, H, W, 3) uint8 RGB of a golden PNG."""
-    import numpy as np
-
-    frame = read_image(bundle.path(file))
-    if frame.pixel_format != "BGR8" or (1, *frame.data.shape) != shape:
-        raise BundleError(
-            f"{bundle.source}: {file} is {frame.pixel_format} {frame.data.shape}, "
-            f"the network's input is {shape}"
-        )
-    return np.ascontiguousarray(frame.data[None, :, :, ::-1], np.uint8)
+def _problem(entry: TargetEntry, found: GoldenShift) -> str:
+    if not entry.verified:
+        return unverified_problem(entry, found)
+    made_on = f"{entry.identity.device}, {entry.engine} {entry.identity.engine_version}"
+    return (
+        f"{entry.target} gives other values here than where it was compiled ({made_on}); "
+        "export the bundle on this machine, or choose another target"
+    )

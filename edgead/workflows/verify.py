@@ -22,7 +22,7 @@ from edgead.progress import Progress, Silent
 from edgead.runtimes._base import Runtime
 from edgead.runtimes._driver import RuntimeName
 from edgead.runtimes._pipeline import EngineScorer
-from edgead.runtimes._registry import runtime_for
+from edgead.runtimes._registry import availability, runtime_for
 from edgead.runtimes.session import Session
 from edgead.types import Target, Thresholds
 from edgead.workflows._gates import au_pro_failures, auroc_failures, decisions, parity_failures
@@ -86,6 +86,7 @@ class VerifyReport:
         good: how many of them are good.
         without_mask: anomalous images without a mask, or with an empty one: left out of pixel metrics.
         targets: target name to its verdict.
+        not_run: targets that were not verified where the bundle was made, and cannot be here either → why.
         skipped: images that could not be read.
     """
 
@@ -95,6 +96,7 @@ class VerifyReport:
     good: int
     without_mask: int
     targets: dict[str, TargetVerdict]
+    not_run: dict[str, str]
     skipped: tuple[Skipped, ...]
 
     @property
@@ -121,6 +123,7 @@ class VerifyReport:
                 }
                 for name, verdict in self.targets.items()
             },
+            "not_run": self.not_run,
             "skipped": [{"path": str(skip.path), "reason": skip.reason} for skip in self.skipped],
         }
 
@@ -154,7 +157,8 @@ def verify(
         data: MVTec-like root: ``test/good``, ``test/<defect>``, and ``ground_truth`` where there are masks.
         model: the MODEL that the bundle was made from, as the reference in torch; None = graph.onnx in ONNX
             Runtime, fp32.
-        targets: which ones; None = all of the bundle's.
+        targets: which ones; None = all of the bundle's, but those that were not verified where it was made
+            and cannot run here.
         min_auroc: image AUROC that every target must reach, beside the gate relative to the reference.
         bit_depth: of 16-bit files (10, 12 or 16).
         threads: compute threads of the engines, 0 = their own choice.
@@ -173,7 +177,9 @@ def verify(
     if min_auroc is not None and not 0 <= min_auroc <= 1:
         raise UsageError(f"the image AUROC to reach is {min_auroc}: give a value from 0 to 1, such as 0.99")
     with open_bundle(bundle) as opened:
-        names = tuple(opened.entry(name).target for name in targets) if targets else opened.targets
+        not_run = {} if targets else _never_run(opened)
+        asked = tuple(opened.entry(name).target for name in targets) if targets else opened.targets
+        names = tuple(name for name in asked if name not in not_run)
         items, hashes, unreadable = hash_readable(labelled_images(data), show)
         _refuse_known(opened, items, hashes)
         manifest = opened.manifest
@@ -196,7 +202,7 @@ def verify(
         verdicts = {}
         for name in names:
             # the gate below says more than a self-test would
-            with Session.open(opened, name, threads=threads, runtime=runtime, self_test=False) as session:
+            with Session.unproven(opened, name, threads=threads, runtime=runtime) as session:
                 side = score_side(session, loaded.pixels, progress=show, name=f"scoring {name}")
             verdicts[name] = _judge(truth, reference, manifest.reference, before, side, session, min_auroc)
     good = sum(not item.label for item in loaded.items)
@@ -207,6 +213,7 @@ def verify(
         good,
         len(loaded.items) - len(truth.with_mask),
         verdicts,
+        not_run,
         unreadable + loaded.skipped,
     )
 
@@ -235,6 +242,17 @@ def _judge(
     )
     flipped = tuple(truth.items[index].path for index in parity.flipped)
     return TargetVerdict(session.runtime, accuracy, parity, flipped, failures)
+
+
+def _never_run(bundle: Bundle) -> dict[str, str]:
+    """Targets that the bundle itself does not claim to hold, and that cannot run here → why."""
+    found = {}
+    for entry in bundle.manifest.targets:
+        if not entry.verified:
+            here = availability(Target.parse(entry.target))
+            if not here.available:
+                found[entry.target] = here.why
+    return found
 
 
 def _refuse_known(bundle: Bundle, items: Sequence[ImageItem], hashes: Sequence[str]) -> None:

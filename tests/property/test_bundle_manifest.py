@@ -77,6 +77,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         )
     )
     written = [":".join(parts if parts[2] != "cpu" else parts[:2]) for parts in targets]
+    seen = draw(st.integers(1, len(targets)))
     matrices = [
         OperatorMatrix(
             rows=(rows, cols)[axis],
@@ -143,8 +144,9 @@ def manifests(draw: st.DrawFn) -> Manifest:
                 thresholds=draw(thresholds()),
                 score_tolerance=draw(positive),
                 map_tolerance=draw(positive),
+                verified=place < seen,
             )
-            for text, (engine, precision, device) in zip(written, targets, strict=True)
+            for place, (text, (engine, precision, device)) in enumerate(zip(written, targets, strict=True))
         ),
         reference=draw(thresholds()),
         golden=tuple(

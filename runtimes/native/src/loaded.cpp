@@ -65,6 +65,9 @@ std::shared_ptr<const Loaded> load(const std::string &path, const LoadOptions &o
     raise(EDGEAD_ERR_UNSUPPORTED, "%s works on %u images at once; a session judges one frame: export it for batch 1",
           path.c_str(), loaded->shapes.batch);
   open_first(*loaded, options);
+  if (!loaded->target->verified)
+    log(options, EDGEAD_LOG_WARNING,
+        loaded->target->target + " was not verified where it was compiled; only its self-test speaks for it");
   loaded->engine_version = loaded->engine->version();
   loaded->engine_library = loaded->engine->library();
   loaded->thresholds = std::make_unique<SharedThresholds>(bundle.thresholds(loaded->target->target));
@@ -101,13 +104,22 @@ edgead_self_test_result self_test(const std::shared_ptr<const Loaded> &loaded) {
 }
 
 std::string self_test_problem(const Loaded &loaded, const edgead_self_test_result &found) {
-  char text[512];
-  std::snprintf(text, sizeof text,
-                "%s does not give on this machine what it gave at export (engine %s then, %s here): golden scores "
-                "are off by up to %.3g (%.3g is allowed), maps by %.3g (%.3g); use another target, or export on a "
-                "machine like this one",
-                loaded.target->target.c_str(), loaded.target->engine_version.c_str(), loaded.engine_version.c_str(),
-                found.score_shift_max, found.score_tolerance, found.map_shift_max, found.map_tolerance);
+  const TargetEntry &target = *loaded.target;
+  char text[640];
+  if (target.verified)
+    std::snprintf(text, sizeof text,
+                  "%s does not give on this machine what it gave at export (engine %s then, %s here): golden scores "
+                  "are off by up to %.3g (%.3g is allowed), maps by %.3g (%.3g); use another target, or export on a "
+                  "machine like this one",
+                  target.target.c_str(), target.engine_version.c_str(), loaded.engine_version.c_str(),
+                  found.score_shift_max, found.score_tolerance, found.map_shift_max, found.map_tolerance);
+  else
+    std::snprintf(text, sizeof text,
+                  "%s was not verified where it was compiled, and does not give here what its graph gave there: golden "
+                  "scores are off by up to %.3g (%.3g is allowed), maps by %.3g (%.3g); use another target; edgead "
+                  "verify BUNDLE DATA --target %s says here what that does to decisions",
+                  target.target.c_str(), found.score_shift_max, found.score_tolerance, found.map_shift_max,
+                  found.map_tolerance, target.target.c_str());
   return text;
 }
 

@@ -53,6 +53,10 @@ Model::~Model() { stop_keep_warm(); }
 
 std::shared_ptr<const Loaded> Model::open(const std::string &path, std::uint32_t generation) const {
   auto loaded = load(path, options_, generation);
+  if (loaded->engine && skip_self_test_ && !loaded->target->verified)
+    raise(EDGEAD_ERR_INVALID_ARGUMENT,
+          "%s was not verified where it was compiled, so its self-test cannot be skipped; open it without "
+          "skip_self_test", loaded->target->target.c_str());
   if (loaded->engine && !skip_self_test_) {
     const edgead_self_test_result found = self_test(loaded);
     if (found.passed == 0) raise(EDGEAD_ERR_SELF_TEST, "%s", self_test_problem(*loaded, found).c_str());

@@ -50,6 +50,8 @@ struct Spec {
   double golden_shift = 0;  // added to the expected scores: the self-test then fails
   std::string engine = "null";
   Json score = nullptr;
+  bool unverified = false;  // with a second target, null:fp16, that was not verified
+  double unverified_shift = 0;  // as golden_shift, of that one
 };
 
 inline std::string raw(const void *data, std::size_t bytes) { return {static_cast<const char *>(data), bytes}; }
@@ -196,7 +198,7 @@ inline void make(const fs::path &root, const Spec &spec = {}) {
   Json outputs = Json::array({{{"name", "anomaly_map"}, {"dtype", "float32"}, {"shape", {1, 1, spec.grid_h, spec.grid_w}}}});
   if (spec.score_rule == "graph") outputs.push_back({{"name", "image_score"}, {"dtype", "float32"}, {"shape", {1}}});
   const std::string hash = "sha256:" + std::string(64, 'a'), other = "sha256:" + std::string(64, 'b');
-  const Json manifest = {
+  Json manifest = {
       {"schema", 1},
       {"created_by", "bundle_maker"},
       {"detector", {{"name", "test"}, {"preset", "test"}, {"config", Json::object()}}},
@@ -231,6 +233,16 @@ inline void make(const fs::path &root, const Spec &spec = {}) {
         {"train", {hash}}, {"calibration", Json::array()}, {"held_out", {other}}, {"validation", Json::array()},
         {"graph_parity", {{"images", 1}, {"score_shift_max", 0.0}, {"score_range", 0.0}, {"map_shift_max", 0.0},
                           {"map_range", 0.0}}}}}};
+  if (spec.unverified) {
+    Json second = manifest["targets"][0];
+    second["target"] = spec.engine + ":fp16";
+    second["precision"] = "fp16";
+    second["verified"] = false;
+    manifest["targets"].push_back(second);
+    manifest["golden"][0]["expected"].push_back({{"target", second["target"]},
+                                                 {"score_raw", score + spec.unverified_shift},
+                                                 {"map_file", "golden/good.f32"}});
+  }
   seal(root, files, manifest);
 }
 

@@ -137,6 +137,22 @@ void check_targets() {
   gpu["targets"][0]["device"] = "gpu0";
   for (Json &image : gpu["golden"]) image["expected"][0]["target"] = "tensorrt:fp16:gpu0";
   CHECK(parse_manifest(gpu.dump(), "m").targets.at(0).device == "gpu0");
+  CHECK(parse_manifest(sound.dump(), "m").targets.at(1).verified);
+  CHECK(parse_manifest(with("/targets/0/verified", true).dump(), "m").targets.at(0).verified);
+  CHECK(!parse_manifest(with("/targets/1/verified", false).dump(), "m").targets.at(1).verified);
+  refused("/targets/1/verified", "false", "m: targets[1].verified is 'false', must be true or false");
+  refused("/targets/1/verified", nullptr, "m: targets[1].verified is null, must be true or false");
+  refused("/targets/0/verified", false, "m: target openvino:fp32 is the first and not verified; a bundle begins with");
+  Json order = with("/targets/1/verified", false);
+  order["targets"].push_back(sound["targets"][1]);
+  order["targets"][2]["target"] = "onnxruntime:int8";
+  order["targets"][2]["precision"] = "int8";
+  for (Json &image : order["golden"]) {
+    image["expected"].push_back(image["expected"][1]);
+    image["expected"][2]["target"] = "onnxruntime:int8";
+  }
+  REFUSED(parse_manifest(order.dump(), "m"), EDGEAD_ERR_BUNDLE,
+          "m: target onnxruntime:fp32 is not verified and stands before onnxruntime:int8, which is");
   CHECK(edgead::thresholds_problem({1, 1, 0, 0}).empty());
   CHECK(edgead::thresholds_problem({std::nan(""), 1, 0, 0}).find("not finite") != std::string::npos);
   CHECK(edgead::thresholds_problem({1, 1, 0, -INFINITY}).find("not finite") != std::string::npos);

@@ -186,6 +186,42 @@ void check_open() {
   CHECK(has(message, "without_engine"));
 }
 
+// What its bundle does not call verified proves itself at open, or judges nothing.
+void check_unverified() {
+  maker::Spec spec;
+  spec.unverified = true;
+  maker::make(folder->path() / "unverified.edgead", spec);
+  edgead_model_options options;
+  edgead_model_options_init(&options, sizeof options);
+  options.target = "null:fp16";
+  std::string said;
+  options.log = [](void *user, std::int32_t, const char *message) { *static_cast<std::string *>(user) += message; };
+  options.log_user_data = &said;
+  const Opened proven(folder->path() / "unverified.edgead", &options);
+  CHECK_EQ(proven.status, EDGEAD_OK);
+  CHECK(has(said, "null:fp16 was not verified where it was compiled"));
+  options.skip_self_test = 1;
+  const Opened skipped(folder->path() / "unverified.edgead", &options);
+  CHECK_EQ(skipped.status, EDGEAD_ERR_INVALID_ARGUMENT);
+  CHECK(has(skipped.message, "null:fp16 was not verified where it was compiled, so its self-test cannot be skipped"));
+  options.target = "null:fp32";
+  said.clear();
+  CHECK_EQ(Opened(folder->path() / "unverified.edgead", &options).status, EDGEAD_OK);
+  CHECK(said.find("not verified") == std::string::npos);
+
+  spec.unverified_shift = 0.25;
+  maker::make(folder->path() / "unlike.edgead", spec);
+  options.target = "null:fp16";
+  options.skip_self_test = 0;
+  const Opened unlike(folder->path() / "unlike.edgead", &options);
+  CHECK_EQ(unlike.status, EDGEAD_ERR_SELF_TEST);
+  CHECK(has(unlike.message, "off by up to 0.25 (0.001 is allowed)") &&
+        has(unlike.message, "edgead verify BUNDLE DATA --target null:fp16"));
+  const Opened first(folder->path() / "unlike.edgead");
+  CHECK_EQ(first.status, EDGEAD_OK);
+  CHECK(std::string(edgead_model_target(first.model, 1)) == "null:fp16");
+}
+
 void check_removed_while_open() {
   maker::make(folder->path() / "gone.edgead");
   const Opened opened(folder->path() / "gone.edgead");
@@ -258,6 +294,7 @@ int main() {
     check_two_threads(opened.model);
   }
   check_open();
+  check_unverified();
   check_removed_while_open();
   check_roi_of_bundle();
   return check_failures();

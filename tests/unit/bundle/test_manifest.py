@@ -147,6 +147,57 @@ def test_what_is_wrong_is_said(manifest: Manifest, path: str, value: object, mes
     assert message in str(caught.value)
 
 
+def mark(*values: object) -> Change:
+    """Set `verified` of the first targets; Ellipsis leaves it out."""
+
+    def change(tree: dict[str, Any]) -> None:
+        for target, value in zip(tree["targets"], values, strict=False):
+            if value is not ...:
+                target["verified"] = value
+
+    return change
+
+
+def test_who_was_verified_is_written_only_where_one_was_not(manifest: Manifest) -> None:
+    assert b'"verified"' not in manifest.to_json()
+    assert all(entry.verified for entry in manifest.targets)
+    assert Manifest.from_json(changed(manifest, mark(True, True))) == manifest
+    read = Manifest.from_json(changed(manifest, mark(..., False)))
+    assert [entry.verified for entry in read.targets] == [True, False]
+    assert read.to_json().count(b'"verified": false') == read.to_json().count(b'"verified"') == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((..., "false"), "m: targets[1].verified is 'false', must be true or false"),
+        ((..., None), "m: targets[1].verified is None, must be true or false"),
+        ((..., 0), "m: targets[1].verified is 0, must be true or false"),
+        ((False, False), "m: target openvino:fp32 is the first and not verified; a bundle begins with one"),
+        ((False, True), "m: target openvino:fp32 is the first and not verified"),
+    ],
+)
+def test_who_was_verified_must_make_sense(
+    manifest: Manifest, values: tuple[object, ...], message: str
+) -> None:
+    with pytest.raises(BundleError) as caught:
+        Manifest.from_json(changed(manifest, mark(*values)), "m")
+    assert message in str(caught.value)
+
+
+def test_no_verified_target_stands_behind_one_that_is_not(manifest: Manifest) -> None:
+    def add(tree: dict[str, Any]) -> None:
+        first, second = tree["targets"]
+        tree["targets"] = [first, {**second, "verified": False}, {**second, "target": "onnxruntime:int8"}]
+        tree["targets"][2]["precision"] = "int8"
+        for image in tree["golden"]:
+            image["expected"].append({**image["expected"][1], "target": "onnxruntime:int8"})
+
+    message = "m: target onnxruntime:fp32 is not verified and stands before onnxruntime:int8, which is"
+    with pytest.raises(BundleError, match=message):
+        Manifest.from_json(changed(manifest, add), "m")
+
+
 def add_head(tree: dict[str, Any]) -> dict[str, Any]:
     """Make the first target an engine with a search behind it, over two references of one 4×4 level."""
     target, name = tree["targets"][0], "openvino+window_search:fp32"

@@ -1,6 +1,7 @@
 """Plans of TensorRT-RTX from the float, the fp16 and the Q/DQ graph of every detector, built without a GPU.
 
-The fp16 graph is run in ONNX Runtime beside the float one: what a GPU computes, but for the order of sums.
+The fp16 graph is run in ONNX Runtime beside the float one, its roundings written out: what a GPU computes,
+but for the order of sums.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from edgead.detectors._base import Detector
 from edgead.detectors._presets import PRESETS
 from edgead.detectors._registry import detector_class, names
 from edgead.discovery import load
-from edgead.errors import BundleError, EngineError, RuntimeMissingError, UsageError
+from edgead.errors import BundleError, EngineError, OutputError, RuntimeMissingError, UsageError
 from edgead.exporters._half import half
+from edgead.exporters._half_rounded import rounded
 from edgead.exporters._qdq import TENSORRT, Int8Recipe, encode, layers, observed, pixel_tensors
 from edgead.exporters._registry import exporter_for
-from edgead.exporters._tensorrt import TensorRTOptions
+from edgead.exporters._tensorrt import TensorRTOptions, write_cache
 from edgead.exporters.onnx_exporter import export_graph
 from edgead.exporters.tensorrt_exporter import TensorRTExporter
 from edgead.exporters.tensorrt_rtx_exporter import TensorRTRtxExporter
@@ -104,7 +106,7 @@ def images(graph: Path) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", names())
 def test_the_fp16_form_computes_what_the_float_graph_does(name: str, graph_of: Any) -> None:
     graph = graph_of(name)
-    path = half(graph, recipe_of(name), graph.parent)
+    path = rounded(half(graph, recipe_of(name), graph.parent))
     for image in images(graph):
         for exact, found in zip(outputs(graph, image), outputs(path, image), strict=True):
             assert found.dtype == np.float32
@@ -172,6 +174,7 @@ def test_a_plan_for_named_gpus_says_so_and_the_library_puts_them_in(graph_of: An
         ({"compute_capabilities": ("8.7",)}, r"8\.7.*does not build for it"),
         ({"compute_capabilities": ("sm_86",)}, "sm_86.*write it as 8.6"),
         ({"compatibility": "ampere_plus"}, "name compute capabilities instead"),
+        ({"timing_cache": Path("rtx.cache")}, "a timing cache is for tensorrt"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
@@ -215,6 +218,35 @@ def test_targets_without_a_gpu_in_their_name_are_refused(graph_of: Any, tmp_path
     options = TensorRTOptions(compute_capabilities=("8.6",))
     with pytest.raises(UsageError, match="compute capabilities are named to tensorrt_rtx"):
         TensorRTExporter(options).choose_devices(None, None, 0)
+
+
+class Cache:
+    """A builder's configuration that keeps what it is given as a timing cache."""
+
+    def __init__(self, takes: bool) -> None:
+        self.takes, self.given = takes, b""
+
+    def create_timing_cache(self, data: bytes) -> Cache:
+        self.given = data
+        return self
+
+    def set_timing_cache(self, cache: Cache, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch, "of another GPU: other kernels would be chosen"
+        return self.takes
+
+
+def test_a_timing_cache_is_read_where_it_is_and_refused_where_it_does_not_fit(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "orin.cache"
+    exporter, config = TensorRTExporter(TensorRTOptions(timing_cache=file)), Cache(takes=True)
+    exporter._read_cache(config)
+    assert config.given == b""
+    write_cache(file, b"measured")
+    exporter._read_cache(config)
+    assert config.given == b"measured"
+    with pytest.raises(UsageError, match=r"orin\.cache is of another TensorRT or GPU; delete it"):
+        exporter._read_cache(Cache(takes=False))
+    with pytest.raises(OutputError, match=r"timing cache .*cannot be written"):
+        write_cache(file / "below", b"")
 
 
 IDENTITY_HERE = EngineIdentity(

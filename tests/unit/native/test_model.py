@@ -181,6 +181,7 @@ def test_what_libedgead_can_open_is_tried() -> None:
     found = native_engines()
     assert found["openvino"].available
     assert found["openvino"].version.count(".") == 2
-    assert set(found) == {"openvino", "onnxruntime"}
+    assert set(found) == {"openvino", "onnxruntime", "tensorrt"}
+    assert found["tensorrt"].why.startswith(("not built: ", "built, not run"))
     for state in found.values():
         assert state.available or state.why

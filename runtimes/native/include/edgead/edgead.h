@@ -330,11 +330,13 @@ typedef struct edgead_model_options {
   uint32_t threads;           /* compute threads of the engine; 0 = its own choice */
   uint32_t streams;           /* frames that the engine works on at once, for sessions in parallel; default 1 */
   uint32_t pin_cores;         /* 1 = the engine pins its threads to cores; default 0 */
-  uint32_t skip_self_test;    /* 1 = do not run the golden images at open; default 0 */
+  uint32_t skip_self_test;    /* 1 = do not run the golden images at open; default 0. Refused for a target that its
+                               * bundle calls not verified */
   uint32_t without_engine;    /* 1 = for inspection: no engine is opened, no session can be made; default 0 */
   const char *target;         /* such as "openvino:fp32"; NULL = the bundle's first whose engine can be opened */
   const char *engine_library; /* path of the engine's library, UTF-8. NULL = the environment variable
-                               * EDGEAD_OPENVINO_LIBRARY or EDGEAD_ONNXRUNTIME_LIBRARY, else the loader's search */
+                               * EDGEAD_OPENVINO_LIBRARY, EDGEAD_ONNXRUNTIME_LIBRARY or EDGEAD_TENSORRT_LIBRARY, else
+                               * the loader's search */
   const char *cache_dir;      /* an existing folder for the engine's compiled models, UTF-8; NULL = none */
   uint64_t cpu_mask;          /* of libedgead's own kernels; default ~0 */
   edgead_log_callback log;    /* NULL = silence */

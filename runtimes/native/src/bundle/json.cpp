@@ -71,6 +71,12 @@ JsonField JsonField::at(const char *name) const {
   raise(EDGEAD_ERR_BUNDLE, "%s: the field '%s' is missing", path_.c_str(), name);
 }
 
+bool JsonField::has(const char *name) const {
+  for (const auto &member : object().members)
+    if (member.first == name) return true;
+  return false;
+}
+
 std::vector<JsonField> JsonField::items() const {
   const auto *array = std::get_if<std::unique_ptr<JsonValue::Array>>(&value_->data);
   if (array == nullptr) wrong("an array");

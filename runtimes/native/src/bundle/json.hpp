@@ -39,6 +39,7 @@ class JsonField {
   const std::string &path() const { return path_; }
   bool is_null() const { return std::holds_alternative<std::monostate>(value_->data); }
   JsonField at(const char *name) const;  // required
+  bool has(const char *name) const;
   std::vector<JsonField> items() const;
   std::vector<JsonField> items(std::size_t count) const;
   std::vector<std::pair<std::string, JsonField>> members() const;

@@ -51,9 +51,20 @@ TargetEntry read_target(const JsonField &field, const Manifest &m, const std::st
   t.map_tolerance = field.at("map_tolerance").number();
   if (t.score_tolerance < 0 || t.map_tolerance < 0)
     raise(EDGEAD_ERR_BUNDLE, "%s: a self-test tolerance is negative", where.c_str());
+  t.verified = !field.has("verified") || field.at("verified").flag();
   if (has_head(t.engine, WINDOW_SEARCH_SUFFIX)) t.head = read_window_search(field.at("head"), t, m, where);
   if (has_head(t.engine, BANK_SEARCH_SUFFIX)) t.bank = read_bank_search(field.at("head"), t, m, where);
   return t;
+}
+
+void check_verified(const std::vector<TargetEntry> &targets, const std::string &source) {
+  if (!targets.front().verified)
+    raise(EDGEAD_ERR_BUNDLE, "%s: target %s is the first and not verified; a bundle begins with one that is",
+          source.c_str(), printable(targets.front().target).c_str());
+  for (std::size_t i = 1; i < targets.size(); ++i)
+    if (targets[i].verified && !targets[i - 1].verified)
+      raise(EDGEAD_ERR_BUNDLE, "%s: target %s is not verified and stands before %s, which is", source.c_str(),
+            printable(targets[i - 1].target).c_str(), printable(targets[i].target).c_str());
 }
 
 GoldenImage read_golden(const JsonField &field) {
@@ -123,6 +134,7 @@ Manifest parse_manifest(const std::string &text, const std::string &source) {
   m.graph = read_graph(root.at("graph"), m.geometry, m.post);
   for (const JsonField &target : root.at("targets").items()) m.targets.push_back(read_target(target, m, source));
   if (m.targets.empty()) raise(EDGEAD_ERR_BUNDLE, "%s: there is no target", source.c_str());
+  check_verified(m.targets, source);
   static_cast<void>(read_thresholds(root.at("reference"), source + ": reference"));
   for (const JsonField &image : root.at("golden").items()) m.golden.push_back(read_golden(image));
   if (m.golden.empty())

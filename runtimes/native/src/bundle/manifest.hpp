@@ -82,6 +82,7 @@ struct TargetEntry {
   std::vector<std::string> files;
   ThresholdValues thresholds;
   double score_tolerance, map_tolerance;
+  bool verified;  // false: nobody has seen what it gives; its self-test cannot be skipped
   std::optional<WindowSearch> head;  // of engines "...+window_search", and only theirs
   std::optional<BankSearch> bank;    // likewise of engines "...+bank_search"
 };

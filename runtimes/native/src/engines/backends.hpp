@@ -30,6 +30,7 @@ struct EngineSource {
 
 std::shared_ptr<Engine> open_openvino(const EngineSource &source);
 std::shared_ptr<Engine> open_onnxruntime(const EngineSource &source);
+std::shared_ptr<Engine> open_tensorrt(const EngineSource &source);
 std::shared_ptr<Engine> open_null(const EngineSource &source);
 
 // A head: what `open` makes of the query graph (the target's entry and the graph's outputs are changed for it), and

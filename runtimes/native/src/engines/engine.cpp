@@ -27,13 +27,15 @@ std::shared_ptr<Engine> open_engine(const FileLookup &file, const TensorShapes &
   OpenEngine open = nullptr;
   if (inner == "openvino") open = open_openvino;
   if (inner == "onnxruntime") open = open_onnxruntime;
+  if (inner == "tensorrt" || inner == "tensorrt_rtx") open = open_tensorrt;
   if (open != nullptr && windows) return open_window_search(source, open);
   if (open != nullptr && bank) return open_bank_search(source, open);
   if (open != nullptr && inner == target.engine) return open(source);
   if (target.engine == "null") return open_null(source);
   throw Error{EDGEAD_ERR_UNSUPPORTED, target.target + ": libedgead has no engine '" + target.engine +
                                           "', it has openvino and onnxruntime, both also with " +
-                                          WINDOW_SEARCH_SUFFIX + " and " + BANK_SEARCH_SUFFIX + ", and null; choose another target"};
+                                          WINDOW_SEARCH_SUFFIX + " and " + BANK_SEARCH_SUFFIX +
+                                          ", tensorrt on demand, and null; choose another target"};
 }
 
 TargetEntry query_target(const TargetEntry &target, const std::vector<std::string> &searched) {
