@@ -108,6 +108,15 @@ def compile_source(name: str, capability: tuple[int, int], *, cache: Path | None
     return compiled
 
 
+def require_nvrtc() -> None:
+    """Look whether kernels can be compiled here.
+
+    Raises:
+        RuntimeMissingError: NVRTC or its binding is not installed.
+    """
+    _nvrtc()
+
+
 def cache_folder() -> Path:
     """``edgead/cuda`` in the user's cache."""
     base = os.environ.get("XDG_CACHE_HOME")
