@@ -98,12 +98,12 @@ def _run(
     search.enqueue(address)
     indices = np.empty(queries.shape[:2], np.int32)
     distances = np.empty(queries.shape[:2], np.float32)
+    score = np.empty(len(queries), np.float32) if search.score else None
     device.copy_out(indices, search.indices)
     device.copy_out(distances, search.distances)
-    if not search.score:
-        return indices, distances, None
-    score = np.empty(len(queries), np.float32)
-    device.copy_out(score, search.score)
+    if score is not None:
+        device.copy_out(score, search.score)
+    device.synchronize()
     return indices, distances, score
 
 
@@ -173,6 +173,7 @@ def test_few_groups_are_compared_in_double(make_device: MakeDevice) -> None:
     device.copy_out(lowest, search._params.lowest)
     centre = np.empty(32, np.float32)
     device.copy_out(centre, search._params.centre)
+    device.synchronize()
     lengths = np.square(queries[0] - centre.astype(np.float64)).sum(axis=1)
     # Group g of a tile: 16 vectors from 64 * (g / 2) + 16 * (g % 2) on, and 16 that lie 32 behind.
     squares = np.square(bank.astype(np.float64) - queries[0, :, None]).sum(axis=2)

@@ -83,6 +83,7 @@ def _run(device: Device, search: CudaWindowSearch, shape: Shape, inputs: Inputs)
     def put(array: npt.NDArray[np.generic]) -> int:
         address = device.allocate(array.nbytes, "inputs")
         device.copy_in(address, np.ascontiguousarray(array))
+        device.synchronize()
         return address
 
     queries = [put(query) for query in inputs.queries]
@@ -90,6 +91,7 @@ def _run(device: Device, search: CudaWindowSearch, shape: Shape, inputs: Inputs)
     search.enqueue(queries, put(inputs.references), weight)
     found = np.empty((IMAGES, *shape.grid), np.float32)
     device.copy_out(found, search.map)
+    device.synchronize()
     return found
 
 
