@@ -63,7 +63,7 @@ def bank_case(device: Device, size: tuple[int, int, int], images: int) -> tuple[
         wrong = 0
         for image in range(images):
             on_cpu(image)
-            wrong += np.count_nonzero((found[0][image] != indices) | (found[1][image] != distances))
+            wrong += int(np.count_nonzero((found[0][image] != indices) | (found[1][image] != distances)))
         return wrong / (images * queries)
 
     name = f"bank {queries}×{vectors}×{dim}"
