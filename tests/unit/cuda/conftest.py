@@ -15,6 +15,7 @@ import pytest
 from edgead.runtimes._device_engine import DeviceTensor
 from edgead.runtimes._graph import MapOutputs
 from edgead.runtimes._ort_engine import OrtEngine
+from edgead.runtimes.cuda.pycuda_device import PycudaDevice, pipeline_missing
 
 
 def _loaded(stem: str) -> ModuleType:
@@ -60,6 +61,20 @@ def make_device(host: ModuleType, built: Path) -> Iterator[Callable[..., Any]]:
     yield make
     for device in made:
         device.close()
+
+
+@pytest.fixture(params=["host", "host, backwards", "gpu"])
+def each_device(request: pytest.FixtureRequest, make_device: Callable[..., Any]) -> Iterator[Any]:
+    """A device on the CPU, the same with threads and blocks in the reverse order, a GPU wherever one is."""
+    if request.param != "gpu":
+        yield make_device(request.param == "host, backwards")
+        return
+    if why := pipeline_missing():
+        pytest.skip(why)
+    device = PycudaDevice(0, "a test")
+    with device:
+        yield device
+    device.close()
 
 
 class HostEngine:

@@ -29,7 +29,7 @@ def test_kernels_that_agree_pass(suite: ModuleType, make_device: Callable[..., A
     assert all(row["passed"] and row["device_us"] > 0 and row["bandwidth_fraction"] > 0 for row in rows)
     assert [row["images"] for row in rows] == [1] * 4 + [2] * 2
     result = {"rows": rows, "device": "host", "copy_gb_per_s": 1000.0, "resources": suite.resources(["9.0"])}
-    assert suite.tables(result).count("\n| p") == len(rows) + len(result["resources"])
+    assert suite.tables(result).count("\n| ") == 2 + len(rows) + len(result["resources"])
 
 
 def test_a_kernel_that_does_nothing_is_seen(suite: ModuleType, make_device: Callable[..., Any]) -> None:
@@ -38,6 +38,29 @@ def test_a_kernel_that_does_nothing_is_seen(suite: ModuleType, make_device: Call
     cases = [*suite.preprocess_cases(device, (20, 30), 1), *suite.post_cases(device, ((9, 40),), 1)]
     rows = suite.measure(device, cases, 1, None, warm_up=0)
     assert not any(row["passed"] for row in rows)
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_searches_are_held_against_libedgead(
+    works: bool, monkeypatch: pytest.MonkeyPatch, make_device: Callable[..., Any]
+) -> None:
+    monkeypatch.syspath_prepend(str(SUITES))
+    searches = importlib.import_module("cuda_searches")
+    monkeypatch.setattr(searches, "GRID", (24, 20))
+    device = make_device(lazy=True)
+    if not works:
+        device.launch = lambda *arguments: None
+    levels = ((6, 5, 3), (3, 2, 1))
+    cases = [
+        searches.bank_case(device, (20, 300, 12), 2),
+        searches.window_case(device, 6, "int8", 2, levels),
+    ]
+    rows = searches.run(device, cases, 1, warm_up=0)
+    assert [row["passed"] for row in rows] == [works] * 2
+    if works:
+        assert [row["case"] for row in rows] == ["bank 20×300×12", "windows D=6 int8"]
+        assert all(row["tflop_per_s"] > 0 for row in rows)
+        assert searches.table({"device": "host", "rows": rows}).count("\n| ") == 1 + len(rows)
 
 
 def test_the_headline_s_inspection_decides_what_libedgead_decides(
