@@ -34,6 +34,7 @@ from edgead.imaging.map_operator import Banded, build
 from edgead.imaging.postprocess import Postprocess
 from edgead.metrics.parity import Parity, compare_scores
 from edgead.progress import Progress, Silent
+from edgead.runtimes._base import Runtime
 from edgead.runtimes._pipeline import EngineScorer
 from edgead.runtimes._registry import engines, runtime_for
 from edgead.runtimes._typed_graph import TypedGraphRuntime
@@ -205,12 +206,15 @@ def export(
         if search is not None and any(target.engine.endswith(search) for target in wanted):
             lowering.write_search(detector, lowered, graph.path)
 
-        def engine(path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
-            with runtime_for(target.engine).open(path, target, threads=threads) as opened:
+        def score(runtime: Runtime, path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
+            with runtime.open(path, target, threads=threads) as opened:
                 scorer = EngineScorer(opened, postprocess)
                 side = score_side(scorer, pixels, progress=progress, name=f"scoring {target}")
             check_finite(side, target)
             return side
+
+        def engine(path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
+            return score(runtime_for(target.engine), path, target, pixels, progress)
 
         pixels = evidence.pixels
         reference = model_side(detector, pixels, progress=show, name="scoring torch:fp32", threads=threads)
