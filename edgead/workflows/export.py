@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from edgead.bundle.head import BANK_SEARCH, WINDOW_SEARCH
 from edgead.bundle.manifest import (
+    SCHEMA,
+    TILED_SCHEMA,
     DetectorInfo,
     GraphParity,
     Manifest,
@@ -34,6 +36,8 @@ from edgead.progress import Progress, Silent
 from edgead.runtimes._base import Runtime
 from edgead.runtimes._pipeline import EngineScorer
 from edgead.runtimes._registry import engines, runtime_for
+from edgead.runtimes._tiled import tiled
+from edgead.tiling import joined, tiling_of
 from edgead.types import Target, Thresholds
 from edgead.workflows import _export_bundle as parts
 from edgead.workflows._evidence import Evidence, ThresholdChoice, gather
@@ -176,8 +180,11 @@ def export(
             bit_depth=bit_depth,
             progress=show,
         )
-        matrix_h, matrix_w = (Banded.from_dense(matrix) for matrix in build(detector.post_recipe))
-        postprocess = Postprocess(detector.post_recipe, (matrix_h, matrix_w))
+        recipe_of_tile = detector.post_recipe
+        post = joined(recipe_of_tile, detector.geometry)
+        tiling = tiling_of(detector.geometry, recipe_of_tile.grid, recipe_of_tile.pad)
+        matrix_h, matrix_w = (Banded.from_dense(matrix) for matrix in build(post))
+        postprocess = Postprocess(post, (matrix_h, matrix_w))
 
         show.say(f"lowering {info.preset} to graph.onnx")
         lowered = lowering.lower(detector)
@@ -191,7 +198,7 @@ def export(
             lowering.write_search(detector, lowered, graph.path)
 
         def score(runtime: Runtime, path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
-            with runtime.open(path, target, threads=threads) as opened:
+            with tiled(runtime, tiling).open(path, target, threads=threads) as opened:
                 scorer = EngineScorer(opened, postprocess)
                 side = score_side(scorer, pixels, progress=progress, name=f"scoring {target}")
             check_finite(side, target)
@@ -216,7 +223,8 @@ def export(
                 {path.relative_to(work).as_posix(): path for path in sources},
                 evidence.folder,
                 detector.geometry,
-                postprocess=postprocess,
+                tiling=tiling,
+                postprocess=postprocess if tiling is None else Postprocess(recipe_of_tile),
                 limit=limits.image,
                 rule=ranges,
                 bit_depth=bit_depth,
@@ -268,10 +276,11 @@ def export(
         for path in sorted(files):
             writer.add_file(path.relative_to(work).as_posix(), path)
         manifest = Manifest(
+            schema=SCHEMA if tiling is None else TILED_SCHEMA,
             created_by=created_by(),
             detector=DetectorInfo(name=detector.name, preset=info.preset, config=detector.config_dict()),
             geometry=detector.geometry,
-            post=detector.post_recipe,
+            post=post,
             operator=writer.add_operator(matrix_h, matrix_w),
             graph=parts.graph_entry(graph, detector),
             targets=tuple(

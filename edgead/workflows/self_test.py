@@ -73,7 +73,7 @@ def _test(bundle: Bundle, target: str, threads: int, runtime: RuntimeName | None
     score_shift = map_shift = 0.0
     try:
         with Session.open(bundle, target, threads=threads, runtime=runtime, self_test=False) as session:
-            shape = (1, *session.geometry.input_size, 3)
+            shape = (1, *session.geometry.image_size, 3)
             for image in bundle.golden:
                 expected = next(value for value in image.expected if value.target == target)
                 score, _, anomaly_map = session.scores_of(_network_input(bundle, image.file, shape))

@@ -71,6 +71,12 @@ JsonField JsonField::at(const char *name) const {
   raise(EDGEAD_ERR_BUNDLE, "%s: the field '%s' is missing", path_.c_str(), name);
 }
 
+std::optional<JsonField> JsonField::find(const char *name) const {
+  for (const auto &[key, value] : object().members)
+    if (key == name && !std::holds_alternative<std::monostate>(value.data)) return JsonField(value, below(name), false);
+  return std::nullopt;
+}
+
 std::vector<JsonField> JsonField::items() const {
   const auto *array = std::get_if<std::unique_ptr<JsonValue::Array>>(&value_->data);
   if (array == nullptr) wrong("an array");

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -39,6 +40,7 @@ class JsonField {
   const std::string &path() const { return path_; }
   bool is_null() const { return std::holds_alternative<std::monostate>(value_->data); }
   JsonField at(const char *name) const;  // required
+  std::optional<JsonField> find(const char *name) const;  // none where it is missing or null
   std::vector<JsonField> items() const;
   std::vector<JsonField> items(std::size_t count) const;
   std::vector<std::pair<std::string, JsonField>> members() const;
