@@ -22,6 +22,9 @@ Upsample = Literal["none", "nearest", "bilinear"]
 SIDES = (32, 4096)
 """Of a network's input that a user may ask for: the least and the most pixels of a side."""
 
+MAX_SIDE, MAX_AREA = 65_536, 1 << 28
+"""Of an image, grid or map in a bundle, in pixels."""
+
 # Value = EDGEAD_PIXEL_* of edgead.h.
 PIXEL_FORMATS: dict[str, int] = {
     "MONO8": 1,

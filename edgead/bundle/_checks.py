@@ -12,14 +12,12 @@ from edgead.bundle._tree import HASH_LIST, MANIFEST, name_problem
 from edgead.bundle.hashes import is_content_hash
 from edgead.bundle.head import target_problems
 from edgead.errors import UsageError
-from edgead.types import Target, Thresholds
+from edgead.types import MAX_AREA, MAX_SIDE, Target, Thresholds
 
 if TYPE_CHECKING:
     from edgead.bundle.manifest import Graph, Manifest, OperatorMatrix, TargetEntry
 
 DATE_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-MAX_SIDE = 65_536  # of an image, grid or map, in pixels
-MAX_AREA = 1 << 28
 
 
 def manifest_problem(manifest: Manifest) -> str | None:

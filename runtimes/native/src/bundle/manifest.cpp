@@ -17,7 +17,7 @@
 namespace edgead {
 namespace {
 
-constexpr std::uint32_t SCHEMA = 2, TILED_SCHEMA = 2;  // the latest, and from which on there are tiles
+constexpr std::uint32_t SCHEMA = 2;  // from which on there are tiles
 
 void check_target_name(const TargetEntry &entry, const std::string &where) {
   const std::string &name = entry.target;
@@ -116,8 +116,8 @@ Manifest parse_manifest(const std::string &text, const std::string &source) {
   static_cast<void>(detector.at("preset").text());
   static_cast<void>(detector.at("config").members());
   m.geometry = read_geometry(root.at("geometry"));
-  if (m.geometry.tiles && m.schema < TILED_SCHEMA)
-    raise(EDGEAD_ERR_BUNDLE, "%s: geometry.tiles needs schema %u, not %u", source.c_str(), TILED_SCHEMA, m.schema);
+  if (m.geometry.tiles && m.schema < SCHEMA)
+    raise(EDGEAD_ERR_BUNDLE, "%s: geometry.tiles needs schema %u, not %u", source.c_str(), SCHEMA, m.schema);
   m.post = read_post(root.at("post"));
   const JsonField matrices = root.at("operator");
   m.operator_h = read_matrix(matrices.at("h"), m.post.output_height, m.post.grid_height);
