@@ -1,7 +1,8 @@
 """Tiles of a larger image: where they lie, in pixels and on one common map, and how their maps are joined.
 
-A network that sees an image tile by tile looks to all that follows like one network with a larger input and a
-larger map. In overlaps the maps are mixed, each weighed less toward its tile's edge, where a network sees least.
+A network that sees an image tile by tile looks to all that follows like one network with a larger input and
+a larger map. In overlaps the maps are mixed, each weighed less toward its tile's edge, where a network sees
+least.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _OVERLAP = 4
-"""The default overlap is the tile's side by this. Padding in its layers disturbs a network along the edges: the light
-preset's features are off by 0.7 of their deviation there, by 0.35 32 pixels on and by 0.15 64 pixels on
-(benchmarks/suites/tile_edges.py). With a quarter of 256, what lies nearer than 32 weighs less than half; defects of up
-to 64 pixels lie whole in some tile; and many tiles cost 16/9 of the image. Half would cost 4."""
+"""The default overlap is the tile's side by this. Padding in its layers disturbs a network along the edges:
+the light preset's features are off by 0.7 of their deviation there, by 0.35 32 pixels on, by 0.13 64 pixels
+on (benchmarks/suites/tile_edges.py). With a quarter of 256, what lies nearer than 32 weighs less than half; a
+defect of up to 64 pixels lies whole in some tile; and many tiles cost 16/9 of the image. Half cost 4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,9 @@ class Axis:
     def weights(self) -> npt.NDArray[np.float32]:
         """(count, cells): what each tile's cells weigh in the joined map, where they sum up to 1.
 
-        A ramp over the cells that two neighbours share, the same in libedgead: cell i of n, sharing v, weighs
-        min(1, (i + 0.5)/v) from a neighbour on and as much from the other end, the lesser of the two, over the
-        sum of what all tiles weigh there. In float64, rounded once.
+        A ramp over the cells that two neighbours share: cell i of n, sharing v, weighs min(1, (i + 0.5)/v)
+        from a neighbour on and as much from the other end, the lesser of the two, over the sum of what all
+        tiles weigh there. In float64, rounded once; the same bits in libedgead.
         """
         import numpy as np
 
@@ -144,8 +145,8 @@ def tiling_of(
 def _axis(name: str, count: int, tile: int, cells: int, step: int, pad: int) -> Axis:
     if step * (cells + pad) % tile:
         raise UsageError(
-            f"tiles: a map of {cells + pad} cells for {tile} pixels of {name}, and the next tile {step} pixels on, "
-            f"between two cells; take a multiple of {tile // math.gcd(tile, cells + pad)} pixels"
+            f"tiles: a map of {cells + pad} cells for {tile} pixels of {name}, and the next tile {step} "
+            f"pixels on, between two cells; take a multiple of {tile // math.gcd(tile, cells + pad)} pixels"
         )
     step_cells = step * (cells + pad) // tile
     if step_cells > cells:
@@ -169,16 +170,14 @@ def joined(recipe: PostRecipe, geometry: Geometry) -> PostRecipe:
     for axis, shown in zip((tiling.rows, tiling.columns), recipe.output, strict=True):
         if axis.step * shown % axis.tile:
             raise UsageError(
-                f"tiles: {axis.step} pixels from one to the next are no whole pixels of the map of {shown} for "
-                f"{axis.tile}; take a multiple of {axis.tile // math.gcd(axis.tile, shown)} pixels"
+                f"tiles: {axis.step} pixels from one to the next are no whole pixels of the map of {shown} "
+                f"for {axis.tile}; take a multiple of {axis.tile // math.gcd(axis.tile, shown)} pixels"
             )
         output.append(axis.size * shown // axis.tile)
     return replace(recipe, grid=tiling.grid, output=(output[0], output[1]))
 
 
-def laid_out(
-    geometry: Geometry, tiles: tuple[int, int], overlap: int | None, recipe: PostRecipe
-) -> Geometry:
+def laid_out(geometry: Geometry, tiles: tuple[int, int], overlap: int | None, recipe: PostRecipe) -> Geometry:
     """An image of `tiles` = (rows, columns) tiles, each as large as `geometry` is now.
 
     Args:
@@ -188,8 +187,8 @@ def laid_out(
         recipe: of one tile's map.
 
     Raises:
-        UsageError: a number is out of range, or tiles with that overlap do not fall on a common map; says what
-            would.
+        UsageError: a number is out of range, or tiles with that overlap do not fall on a common map;
+            says what would.
     """
     rows, columns = tiles
     height, width = geometry.input_size
@@ -198,26 +197,33 @@ def laid_out(
         (rows, height, recipe.grid[0], sum(recipe.pad[:2]), recipe.output[0]),
         (columns, width, recipe.grid[1], sum(recipe.pad[2:]), recipe.output[1]),
     )
-    sizes = []
-    for count, tile, cells, pad, shown in axes:
-        unit = math.lcm(tile // math.gcd(tile, cells + pad), tile // math.gcd(tile, shown))
-        least = pad * tile / (cells + pad)
-        valid = [tile - step for step in range(unit, tile + 1, unit) if tile - step >= least]
-        if count > 1 and not valid:
-            raise UsageError(f"tiles of {tile} pixels cannot be joined: their map has {cells} cells; take another size")
-        wanted = -(-tile // _OVERLAP) if overlap is None else overlap
-        if count > 1 and overlap is not None and overlap not in valid:
-            near = sorted({min(valid, key=lambda one: (one < overlap, abs(one - overlap))),
-                           min(valid, key=lambda one: (one > overlap, abs(one - overlap)))})
-            raise UsageError(
-                f"an overlap of {overlap} pixels does not fit tiles of {tile} whose map has {cells} cells; "
-                f"take {' or '.join(map(str, near))}"
-            )
-        chosen = min((one for one in valid if one >= wanted), default=max(valid, default=0))
-        sizes.append(tile + (count - 1) * (tile - chosen))
+    sizes = [
+        tile + (count - 1) * (tile - _overlap(tile, cells, pad, shown, overlap) if count > 1 else 0)
+        for count, tile, cells, pad, shown in axes
+    ]
     if max(sizes) > MAX_SIDE or math.prod(sizes) > MAX_AREA:
         raise UsageError(
-            f"{own} make an image of {sizes[0]}x{sizes[1]} pixels; at most {MAX_SIDE:,} a side and {MAX_AREA:,} in "
-            "all can be, so take fewer"
+            f"{own} make an image of {sizes[0]}x{sizes[1]} pixels; at most {MAX_SIDE:,} a side and "
+            f"{MAX_AREA:,} in all can be, so take fewer"
         )
     return replace(geometry, height=sizes[0], width=sizes[1], mode="exact", window=None, tiles=own)
+
+
+def _overlap(tile: int, cells: int, pad: int, shown: int, wanted: int | None) -> int:
+    """`wanted` pixels, or the least from the default on, of those that put the next tile on whole cells."""
+    unit = math.lcm(tile // math.gcd(tile, cells + pad), tile // math.gcd(tile, shown))
+    valid = [tile - step for step in range(unit, tile + 1, unit) if step * (cells + pad) <= tile * cells]
+    if not valid:
+        raise UsageError(
+            f"tiles of {tile} pixels have a map of {cells} cells, which does not join; resize them"
+        )
+    if wanted is None:
+        return min((one for one in valid if one * _OVERLAP >= tile), default=valid[0])
+    if wanted not in valid:
+        below, above = [one for one in valid if one < wanted], [one for one in valid if one > wanted]
+        near = [*(str(max(below)) for _ in below[:1]), *(str(min(above)) for _ in above[:1])]
+        raise UsageError(
+            f"an overlap of {wanted} pixels does not fit tiles of {tile} whose map has {cells} cells; "
+            f"take {' or '.join(near)}"
+        )
+    return wanted

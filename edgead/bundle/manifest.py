@@ -15,7 +15,7 @@ from edgead.tiling import Tiling, tiling_of
 from edgead.types import Geometry, PostRecipe, Precision, Thresholds
 
 SCHEMA, TILED_SCHEMA = 1, 2
-"""As written without and with `geometry.tiles`: who reads only the first must not take a tile for the image."""
+"""As written without and with `geometry.tiles`, which a reader of the first alone must not ignore."""
 
 DType = Literal["uint8", "float32"]
 GoldenKind = Literal["good", "synthetic_defect"]

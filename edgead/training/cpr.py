@@ -78,8 +78,8 @@ def no_tiles(options: Mapping[str, Any]) -> str | None:
     if options.get("foreground") == "off":
         return None
     return (
-        "it takes what lies in the middle of an image for the object, and a tile shows any part; look at all of "
-        "it with --foreground off"
+        "it takes what lies in the middle of an image for the object, and a tile shows any part; look at all "
+        "of it with --foreground off"
     )
 
 

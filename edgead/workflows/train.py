@@ -98,8 +98,8 @@ def train(
         bank_type: ``fp32``, ``fp16`` or ``int8``: how they are stored; None = as the preset says.
         steps: optimiser steps instead of the preset's (SimpleNet: per meta-epoch).
         size: (H, W) all of the frame (or ROI) is scaled to it; None = the preset's. With `tiles`, of a tile.
-        tiles: (rows, columns) of overlapping tiles that the network sees of a larger image, and is trained on;
-            None = it sees the whole image at once.
+        tiles: (rows, columns) of overlapping tiles that the network sees of a larger image, and is trained
+            on; None = it sees the whole image at once.
         overlap: pixels that neighbouring tiles share; None = a quarter of a tile's side, or a little more.
         roi: (x, y, w, h) in frame pixels that the detector looks at; None = the whole frame.
         bit_depth: significant bits of 16-bit files.

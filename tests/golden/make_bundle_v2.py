@@ -1,8 +1,8 @@
 """How bundle_v2.edgead was made: the network of v1 on tiles. Run: python make_bundle_v2.py NEW_FOLDER
 
-2×3 tiles of 8×8 on an image of 14×16: of their 4×4 grids one row and two columns are shared, the weights there are
-1/2, and 1/4 and 3/4, so that the joined grid is, exactly, that of block sums over the whole image. The bundle beside
-this file must stay readable for ever.
+2×3 tiles of 8×8 on an image of 14×16: of their 4×4 grids one row and two columns are shared, the weights
+there are 1/2, and 1/4 and 3/4, so that the joined grid is, exactly, that of block sums over the whole image.
+The bundle beside this file must stay readable for ever.
 """
 
 from __future__ import annotations
@@ -113,4 +113,4 @@ def build(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    print(build(Path(sys.argv[1])))
+    build(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""bundle_v2.edgead, with tiles, must stay readable for ever; while v2 is written, its recipe gives the same bytes."""
+"""bundle_v2.edgead, with tiles, must stay readable for ever; its recipe gives the same bytes."""
 
 from __future__ import annotations
 
