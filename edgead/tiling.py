@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 _OVERLAP = 4
 """The default overlap is the tile's side by this. Padding in its layers disturbs a network along the edges:
-the light preset's features are off by 0.7 of their deviation there, by 0.35 32 pixels on, by 0.13 64 pixels
-on (benchmarks/suites/tile_edges.py). With a quarter of 256, what lies nearer than 32 weighs less than half; a
-defect of up to 64 pixels lies whole in some tile; and many tiles cost 16/9 of the image. Half cost 4."""
+the light preset's features are off by more than they vary over an image at the edge itself, by about as much
+32 pixels on, by 0.4 of it 64 pixels on (benchmarks/suites/tile_edges.py). With a quarter of 256, what lies
+nearer than 32 weighs less than half; a defect of up to 64 pixels lies whole in some tile; and many tiles cost
+16/9 of the image. Half would cost 4."""
 
 
 @dataclass(frozen=True, slots=True)
