@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from edgead.errors import UsageError
+from edgead.tiling import Tiling, tiling_of
 from edgead.types import Geometry, PostRecipe
 
 if TYPE_CHECKING:
@@ -50,6 +51,16 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def post_recipe(self) -> PostRecipe:
         """What happens to the raw map of one input of the network (`edgead.tiling.joined` for all tiles)."""
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """The tiles of an image that the network sees one by one; None where it sees the whole.
+
+        Raises:
+            UsageError: their maps do not fit together.
+        """
+        recipe = self.post_recipe
+        return tiling_of(self.geometry, recipe.grid, recipe.pad)
 
     @abstractmethod
     def forward(self, image: Tensor) -> DetectorOutput:

@@ -22,6 +22,7 @@ from edgead.bundle.manifest import (
     utc_now,
 )
 from edgead.bundle.writer import BundleWriter, Form
+from edgead.calibration.drift import drift
 from edgead.calibration.int8 import RangeRule
 from edgead.discovery import load as load_plugin
 from edgead.errors import GateFailed, RuntimeMissingError, UsageError
@@ -33,11 +34,10 @@ from edgead.imaging.map_operator import Banded, build
 from edgead.imaging.postprocess import Postprocess
 from edgead.metrics.parity import Parity, compare_scores
 from edgead.progress import Progress, Silent
-from edgead.runtimes._base import Runtime
 from edgead.runtimes._pipeline import EngineScorer
 from edgead.runtimes._registry import engines, runtime_for
 from edgead.runtimes._tiled import tiled
-from edgead.tiling import joined, tiling_of
+from edgead.tiling import joined
 from edgead.types import Target, Thresholds
 from edgead.workflows import _export_bundle as parts
 from edgead.workflows._evidence import Evidence, ThresholdChoice, gather
@@ -45,7 +45,7 @@ from edgead.workflows._gates import auroc_failures, collapse_failures, decisions
 from edgead.workflows._images import Skipped
 from edgead.workflows._int8 import MAP_ERROR, Int8Builder, calibrate, tried_images
 from edgead.workflows._int8 import REPORT as CALIBRATION
-from edgead.workflows._sides import Side, check_finite, graph_parity, score_side
+from edgead.workflows._sides import Side, check_finite, graph_parity, model_side, score_side
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,7 +155,6 @@ def export(
     """
     from edgead.detectors.model_file import load
     from edgead.exporters.onnx_exporter import export_graph
-    from edgead.exporters.reference import TorchReference
 
     show, choice = progress or Silent(), choice or ThresholdChoice()
     wanted = None if targets is None else _parse(targets)
@@ -180,9 +179,7 @@ def export(
             bit_depth=bit_depth,
             progress=show,
         )
-        recipe_of_tile = detector.post_recipe
-        post = joined(recipe_of_tile, detector.geometry)
-        tiling = tiling_of(detector.geometry, recipe_of_tile.grid, recipe_of_tile.pad)
+        post, tiling = joined(detector.post_recipe, detector.geometry), detector.tiling
         matrix_h, matrix_w = (Banded.from_dense(matrix) for matrix in build(post))
         postprocess = Postprocess(post, (matrix_h, matrix_w))
 
@@ -197,20 +194,20 @@ def export(
         if search is not None and any(target.engine.endswith(search) for target in wanted):
             lowering.write_search(detector, lowered, graph.path)
 
-        def score(runtime: Runtime, path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
-            with tiled(runtime, tiling).open(path, target, threads=threads) as opened:
+        def engine(path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
+            with tiled(runtime_for(target.engine), tiling).open(path, target, threads=threads) as opened:
                 scorer = EngineScorer(opened, postprocess)
                 side = score_side(scorer, pixels, progress=progress, name=f"scoring {target}")
             check_finite(side, target)
             return side
 
-        def engine(path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
-            return score(runtime_for(target.engine), path, target, pixels, progress)
-
         pixels = evidence.pixels
-        reference = score(TorchReference(detector), model, Target("torch", "fp32"), pixels, show)
+        reference = model_side(detector, pixels, progress=show, name="scoring torch:fp32", threads=threads)
         sides = {_GRAPH_TARGET: engine(graph.path, _GRAPH_TARGET, pixels, show)}
         limits = evidence.thresholds(reference, choice)
+        known = info.provenance.get("reserved_scores")
+        if known and (warning := drift(known, reference.scores[: len(evidence.good)])):
+            show.say(warning)
 
         def report(made: CompiledTarget, side: Side) -> TargetReport:
             return _report(made, reference, limits, side, evidence, choice)
@@ -224,7 +221,7 @@ def export(
                 evidence.folder,
                 detector.geometry,
                 tiling=tiling,
-                postprocess=postprocess if tiling is None else Postprocess(recipe_of_tile),
+                postprocess=Postprocess(detector.post_recipe),
                 limit=limits.image,
                 rule=ranges,
                 bit_depth=bit_depth,

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.bundle.manifest import created_by, utc_now
+from edgead.calibration.drift import score_quantiles
 from edgead.data.folder import good_images, hash_items
 from edgead.data.split import reserve
 from edgead.discovery import load as load_plugin
 from edgead.errors import UsageError
 from edgead.progress import Progress, Silent
-from edgead.tiling import laid_out, tiling_of
+from edgead.tiling import Tiling, laid_out
 from edgead.types import Geometry
 from edgead.workflows._images import Skipped, load_pixels
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edgead.backbones._weights import LoadedWeights
-    from edgead.detectors._base import Detector
     from edgead.detectors.model_file import ModelInfo
 
 
@@ -127,6 +127,7 @@ def train(
     import torch
 
     from edgead.training._state import ResumeState
+    from edgead.workflows._sides import model_side
 
     recipe = _recipe(preset["training"], steps)
     training = load_plugin("edgead.training", preset["detector"], kind="training recipe")
@@ -174,7 +175,7 @@ def train(
     }
     record = training.fit(
         network,
-        *(_network_inputs(network, images.pixels[list(part)]) for part in (trained, reserved)),
+        *(_network_inputs(network.tiling, images.pixels[list(part)]) for part in (trained, reserved)),
         recipe=recipe,
         seed=seed,
         state=ResumeState(partial, fingerprint),
@@ -193,6 +194,11 @@ def train(
             "reserve_share": reserve_share,
             "train_hashes": fingerprint["images to train on"],
             "reserved_hashes": fingerprint["reserved images"],
+            "reserved_scores": score_quantiles(
+                model_side(
+                    network, images.pixels[list(reserved)], progress=progress, name="reserved images"
+                ).scores
+            ),
             "skipped": [str(item.path) for item in images.skipped],
             **_origin(training.FROZEN, source),
             "recipe": recipe,
@@ -227,10 +233,8 @@ def _by(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _network_inputs(network: Detector, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _network_inputs(tiling: Tiling | None, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The images (N, H, W, 3), or all tiles of them: which of them are held out, is decided by image."""
-    recipe = network.post_recipe
-    tiling = tiling_of(network.geometry, recipe.grid, recipe.pad)
     return pixels if tiling is None else tiling.cut(pixels)
 
 
