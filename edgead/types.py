@@ -25,6 +25,9 @@ SIDES = (32, 4096)
 MAX_SIDE, MAX_AREA = 65_536, 1 << 28
 """Of an image, grid or map in a bundle, in pixels."""
 
+MAX_TILES = 256
+"""Of an image, along each side."""
+
 # Value = EDGEAD_PIXEL_* of edgead.h.
 PIXEL_FORMATS: dict[str, int] = {
     "MONO8": 1,
@@ -93,10 +96,12 @@ class Tiles:
     width: int
 
     def __post_init__(self) -> None:
-        if min(self.rows, self.columns, self.height, self.width) < 1:
+        if not all(1 <= count <= MAX_TILES for count in (self.rows, self.columns)):
             raise UsageError(
-                f"tiles: {self.rows}x{self.columns} of {self.height}x{self.width} pixels; give numbers from 1"
+                f"tiles: {self.rows} rows and {self.columns} columns; give 1 to {MAX_TILES} of each"
             )
+        if min(self.height, self.width) < 1:
+            raise UsageError(f"tiles of {self.height}x{self.width} pixels; give sides from 1")
 
     @property
     def count(self) -> int:

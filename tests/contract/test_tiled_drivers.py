@@ -277,6 +277,7 @@ WRONG: list[tuple[str, Any]] = [
     ("geometry.tiles.rows", "2"),
     ("geometry.tiles.rows", 3),
     ("geometry.tiles.rows", 8),
+    ("geometry.tiles.rows", 257),
     ("geometry.tiles.rows", 2**32 + 2),
     ("geometry.tiles.columns", 1),
     ("geometry.tiles.height", 7),

@@ -77,8 +77,10 @@ def test_tiles_go_with_the_whole_frame_only() -> None:
     for wrong in ({"window": (256, 256)}, {"mode": "shorter_side", "window": (256, 256), "width": 448}):
         with pytest.raises(UsageError, match="tiles fill the image"):
             Geometry(**{"height": 448, "width": 640, "tiles": tiles(2, 3, 256, 256), **wrong})  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="0x3 of 256x256 pixels; give numbers from 1"):
+    with pytest.raises(UsageError, match="0 rows and 3 columns; give 1 to 256 of each"):
         tiles(0, 3, 256, 256)
+    with pytest.raises(UsageError, match="tiles of 256x0 pixels; give sides from 1"):
+        tiles(2, 3, 256, 0)
 
 
 def test_a_geometry_with_tiles_comes_back_from_its_values() -> None:
@@ -138,7 +140,9 @@ def test_an_overlap_between_two_cells(overlap: int, near: str) -> None:
 
 def test_too_many_tiles() -> None:
     with pytest.raises(UsageError, match=r"make an image of .* take fewer"):
-        laid_out(Geometry(height=256, width=256), (400, 1), None, RECIPE)
+        laid_out(Geometry(height=256, width=256), (256, 256), None, RECIPE)
+    with pytest.raises(UsageError, match="257 rows and 1 columns; give 1 to 256 of each"):
+        laid_out(Geometry(height=256, width=256), (257, 1), None, RECIPE)
 
 
 def test_a_tile_between_two_cells() -> None:

@@ -349,8 +349,8 @@ void check_tiles() {
   bad("/geometry/tiles/rows", 0, "m: geometry.tiles.rows 0 is out of range");
   bad("/geometry/tiles/columns", -3, "m: geometry.tiles.columns -3 is out of range");
   bad("/geometry/tiles/columns", 2.0, "m: geometry.tiles.columns is 2.0, must be an integer");
-  bad("/geometry/tiles/rows", 65537, "m: geometry.tiles.rows 65537 is out of range");
-  bad("/geometry/tiles/rows", 65536, "65536 tiles of 8 do not fill the height of 14 evenly");
+  bad("/geometry/tiles/rows", 257, "m: geometry.tiles.rows 257 is out of range");
+  bad("/geometry/tiles/rows", 256, "256 tiles of 8 do not fill the height of 14 evenly");
   bad("/geometry/tiles/rows", 1, "1 tiles of 8 do not fill the height of 14 evenly");
   bad("/geometry/tiles/rows", 5, "5 tiles of 8 do not fill the height of 14 evenly");
   bad("/geometry/tiles/height", 4, "2 tiles of 4 do not fill the height of 14 evenly");

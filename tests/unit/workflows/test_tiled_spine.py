@@ -213,7 +213,7 @@ def test_int8_ranges_come_from_tiles(made: Any) -> None:
         ({"overlap": 16}, "--overlap 16 is of tiles: say how many, for instance --tiles 2x3"),
         ({"tiles": (2, 3), "overlap": 10}, "an overlap of 10 pixels does not fit .*; take 8 or 12"),
         ({"tiles": (2, 3), "size": (16, 64)}, "input size 16x64"),
-        ({"tiles": (5000, 1)}, "take fewer"),
+        ({"tiles": (5000, 1)}, "5000 rows and 1 columns; give 1 to 256 of each"),
     ],
 )
 def test_tiles_that_cannot_be_are_refused_before_any_image_is_read(

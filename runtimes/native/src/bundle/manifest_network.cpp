@@ -9,7 +9,7 @@
 namespace edgead {
 namespace {
 
-constexpr std::uint32_t MAX_SIDE = 65536, MAX_AREA = 1 << 28;
+constexpr std::uint32_t MAX_SIDE = 65536, MAX_AREA = 1 << 28, MAX_TILES = 256;
 
 // Two sides of at least one pixel, MAX_AREA pixels at most.
 std::array<std::uint32_t, 2> read_sides(const JsonField &first, const JsonField &second) {
@@ -90,7 +90,7 @@ Geometry read_geometry(const JsonField &field) {
     if (g.shorter_side || g.window)
       raise(EDGEAD_ERR_BUNDLE, "%s: tiles fill the image; that is mode exact, without a window", where);
     const auto of_tile = read_sides(tiles->at("height"), tiles->at("width"));
-    g.tiles = Tiles{tiles->at("rows").integer(1, MAX_SIDE), tiles->at("columns").integer(1, MAX_SIDE), of_tile[0],
+    g.tiles = Tiles{tiles->at("rows").integer(1, MAX_TILES), tiles->at("columns").integer(1, MAX_TILES), of_tile[0],
                     of_tile[1]};
     static_cast<void>(tile_step(tiles->path(), "height", g.height, g.tiles->rows, g.tiles->height));
     static_cast<void>(tile_step(tiles->path(), "width", g.width, g.tiles->columns, g.tiles->width));
