@@ -21,7 +21,7 @@ from edgead.errors import EngineError, InternalError, RuntimeMissingError
 
 FOLDER = Path(__file__).parent
 HEADER = "common.cuh"
-SOURCES = ("post", "preprocess")
+SOURCES = ("bank_search", "post", "preprocess", "window_search")
 """Stems of the .cu files."""
 
 _OPTIONS = ("--std=c++17", "--fmad=false", "--ptxas-options=-v")

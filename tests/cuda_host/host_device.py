@@ -25,6 +25,7 @@ _FLAGS = [
     "-Wall",
     "-Wextra",
     "-Werror",
+    "-Wno-unknown-pragmas",  # unroll
     "-shared",
     "-fPIC",
 ]
