@@ -13,6 +13,8 @@ from edgead.imaging.postprocess import Postprocess
 from edgead.progress import Progress
 from edgead.runtimes._driver import Scorer
 from edgead.runtimes._pipeline import EngineScorer
+from edgead.runtimes._tiled import tiled
+from edgead.tiling import joined
 from edgead.types import Target
 
 if TYPE_CHECKING:
@@ -82,10 +84,10 @@ def model_side(
     """
     from edgead.exporters.reference import TorchReference
 
-    post = detector.post_recipe
+    post = joined(detector.post_recipe, detector.geometry)
     matrix_h, matrix_w = (Banded.from_dense(matrix) for matrix in build(post))
     target = Target("torch", "fp32")
-    with TorchReference(detector).open(Path(), target, threads=threads) as opened:
+    with tiled(TorchReference(detector), detector.tiling).open(Path(), target, threads=threads) as opened:
         scorer = EngineScorer(opened, Postprocess(post, (matrix_h, matrix_w)))
         side = score_side(scorer, pixels, progress=progress, name=name)
     check_finite(side, target)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from edgead.bundle.head import BANK_SEARCH, WINDOW_SEARCH
 from edgead.bundle.manifest import (
+    SCHEMA,
+    TILED_SCHEMA,
     DetectorInfo,
     GraphParity,
     Manifest,
@@ -37,7 +39,9 @@ from edgead.progress import Progress, Silent
 from edgead.runtimes._base import Runtime
 from edgead.runtimes._pipeline import EngineScorer
 from edgead.runtimes._registry import engines, runtime_for
+from edgead.runtimes._tiled import tiled
 from edgead.runtimes._typed_graph import TypedGraphRuntime
+from edgead.tiling import joined
 from edgead.types import Target, Thresholds
 from edgead.workflows import _export_bundle as parts
 from edgead.workflows._evidence import Evidence, ThresholdChoice, gather
@@ -192,8 +196,9 @@ def export(
             bit_depth=bit_depth,
             progress=show,
         )
-        matrix_h, matrix_w = (Banded.from_dense(matrix) for matrix in build(detector.post_recipe))
-        postprocess = Postprocess(detector.post_recipe, (matrix_h, matrix_w))
+        post, tiling = joined(detector.post_recipe, detector.geometry), detector.tiling
+        matrix_h, matrix_w = (Banded.from_dense(matrix) for matrix in build(post))
+        postprocess = Postprocess(post, (matrix_h, matrix_w))
 
         show.say(f"lowering {info.preset} to graph.onnx")
         lowered = lowering.lower(detector)
@@ -207,7 +212,7 @@ def export(
             lowering.write_search(detector, lowered, graph.path)
 
         def score(runtime: Runtime, path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
-            with runtime.open(path, target, threads=threads) as opened:
+            with tiled(runtime, tiling).open(path, target, threads=threads) as opened:
                 scorer = EngineScorer(opened, postprocess)
                 side = score_side(scorer, pixels, progress=progress, name=f"scoring {target}")
             check_finite(side, target)
@@ -245,7 +250,8 @@ def export(
                 {path.relative_to(work).as_posix(): path for path in sources},
                 evidence.folder,
                 detector.geometry,
-                postprocess=postprocess,
+                tiling=tiling,
+                postprocess=Postprocess(detector.post_recipe),
                 limit=limits.image,
                 rule=ranges,
                 bit_depth=bit_depth,
@@ -306,10 +312,11 @@ def export(
         for path in sorted(files):
             writer.add_file(path.relative_to(work).as_posix(), path)
         manifest = Manifest(
+            schema=SCHEMA if tiling is None else TILED_SCHEMA,
             created_by=created_by(),
             detector=DetectorInfo(name=detector.name, preset=info.preset, config=detector.config_dict()),
             geometry=detector.geometry,
-            post=detector.post_recipe,
+            post=post,
             operator=writer.add_operator(matrix_h, matrix_w),
             graph=parts.graph_entry(graph, detector),
             targets=tuple(

@@ -70,8 +70,8 @@ class CudaDriver:
 
         Raises:
             UsageError: the bundle has no such target, or it is for no NVIDIA GPU.
-            RuntimeMissingError: the engine's package, pycuda, NVRTC, driver or GPU is missing, or the engine
-                does not keep its tensors on a GPU.
+            RuntimeMissingError: the engine's package, pycuda, NVRTC, driver or GPU is missing, the engine
+                does not keep its tensors on a GPU, or the bundle's images are seen in tiles.
             EngineError: the engine refuses the work on this machine.
         """
         entry, manifest = bundle.entry(str(target)), bundle.manifest
@@ -82,6 +82,8 @@ class CudaDriver:
         index = device_index(target)
         if missing := pipeline_missing():
             raise RuntimeMissingError(f"{target} cannot be driven on the GPU: {missing}")
+        if manifest.tiling is not None:
+            raise RuntimeMissingError(f"{target}: maps of tiles are joined on the CPU; open it with python")
         rows, columns = (Banded(*matrix) for matrix in bundle.operator())
         device = PycudaDevice(index, manifest.detector.name)
         try:
