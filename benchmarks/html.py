@@ -230,6 +230,8 @@ def _percentiles(report: BenchReport) -> str:
     if report.service_ms != report.latency_ms:
         rows["service time (actual start → answer)"] = report.service_ms
     rows |= {f"– {name}": stage for name, stage in report.stages_ms.items()}
+    if report.tile_ms is not None:
+        rows[f"– engine, each of {report.tiles} tiles"] = report.tile_ms
     head = "".join(f"<th>{name}</th>" for name in report.latency_ms)
     body = [_row(name, list(values.values())) for name, values in rows.items()]
     bounds = [f"{_ms(low)} to {_ms(high)}" for low, high in report.latency_interval_ms.values()]

@@ -59,6 +59,8 @@ class BenchReport:
         latency_interval_ms: bounds of the true percentiles at 99 % confidence, None = not bounded.
         service_ms: actual start → answer; differs from latency only where starts are planned.
         stages_ms: the same per stage.
+        tiles: how often the engine runs for one image.
+        tile_ms: the engine's stage by `tiles`, joining included; None where it sees the whole image.
         groups: per camera, or per pause.
         soak: how it went over time; None in other scenarios.
         latency_histogram: all latencies in ns, an HdrHistogram in base64.
@@ -87,6 +89,8 @@ class BenchReport:
     latency_interval_ms: dict[str, tuple[float | None, float | None]]
     service_ms: Percentiles
     stages_ms: dict[str, Percentiles]
+    tiles: int
+    tile_ms: Percentiles | None
     groups: tuple[Group, ...]
     soak: SoakReport | None
     latency_histogram: str
@@ -114,6 +118,7 @@ def summarise(
     skipped: Mapping[str, str],
     bundle: str = "",
     streams: int = 1,
+    tiles: int = 1,
     judged: Run | None = None,
     doubt: float = DOUBT,
     warnings: Sequence[str] = (),
@@ -131,6 +136,7 @@ def summarise(
         skipped: samples that were to be in it, and why they are not.
         bundle: its name.
         streams: systems that ran at the same time.
+        tiles: in which the engine sees an image.
         judged: the part of the run that the figures and verdicts are about; None = all of it.
         doubt: for the verdicts, see `judge`.
         warnings: added to those of the environment and the run.
@@ -140,6 +146,7 @@ def summarise(
     """
     part = judged if judged is not None else run
     latency, service, stages = part.histograms()
+    stages_ms = {name: histogram.summary() for name, histogram in stages.items()}
     judgements = judge(part, targets, doubt)
     misses = None if targets.deadline_ns is None else part.over(targets.deadline_ns) + run.dropped
     return BenchReport(
@@ -160,7 +167,9 @@ def summarise(
         latency_ms=latency.summary(),
         latency_interval_ms=latency.intervals(),
         service_ms=service.summary(),
-        stages_ms={name: histogram.summary() for name, histogram in stages.items()},
+        stages_ms=stages_ms,
+        tiles=tiles,
+        tile_ms=_share(stages_ms["engine"], tiles) if tiles > 1 and "engine" in stages_ms else None,
         groups=_groups(run) if isinstance(run, Run) else (),
         soak=_soak(run) if isinstance(run, Soak) else None,
         latency_histogram=latency.encoded(),
@@ -171,6 +180,10 @@ def summarise(
         warnings=(*environment.warnings, *_warnings(run), *warnings),
         environment=environment,
     )
+
+
+def _share(figures: Percentiles, parts: int) -> Percentiles:
+    return {name: None if value is None else value / parts for name, value in figures.items()}
 
 
 def _groups(run: Run) -> tuple[Group, ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgead.bundle.reader import open_bundle
+    from edgead.imaging.device_frame import DeviceFrame
     from edgead.imaging.frame import Frame, read_image
     from edgead.runtimes.session import Session
     from edgead.types import Prediction, Region, Target
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "DeviceFrame",
     "Frame",
     "Prediction",
     "Region",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DeviceFrame": "edgead.imaging.device_frame",
     "Frame": "edgead.imaging.frame",
     "Prediction": "edgead.types",
     "Region": "edgead.types",

@@ -22,6 +22,12 @@ Upsample = Literal["none", "nearest", "bilinear"]
 SIDES = (32, 4096)
 """Of a network's input that a user may ask for: the least and the most pixels of a side."""
 
+MAX_SIDE, MAX_AREA = 65_536, 1 << 28
+"""Of an image, grid or map in a bundle, in pixels."""
+
+MAX_TILES = 256
+"""Of an image, along each side."""
+
 # Value = EDGEAD_PIXEL_* of edgead.h.
 PIXEL_FORMATS: dict[str, int] = {
     "MONO8": 1,
@@ -77,6 +83,56 @@ class Target:
         return str(self).replace(":", "-")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiles:
+    """How a network sees a larger image: in `rows` × `columns` tiles of `height` × `width` pixels.
+
+    They are spread evenly from edge to edge, and may overlap.
+    """
+
+    rows: int
+    columns: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if not all(1 <= count <= MAX_TILES for count in (self.rows, self.columns)):
+            raise UsageError(
+                f"tiles: {self.rows} rows and {self.columns} columns; give 1 to {MAX_TILES} of each"
+            )
+        if min(self.height, self.width) < 1:
+            raise UsageError(f"tiles of {self.height}x{self.width} pixels; give sides from 1")
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.rows * self.columns
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.columns} tiles of {self.height}x{self.width}"
+
+    def steps(self, height: int, width: int) -> tuple[int, int]:
+        """Pixels from a tile to the next one below and beside it, in an image of that size; 0 for one alone.
+
+        Raises:
+            UsageError: tiles at whole, equal distances do not fill the image, or leave gaps.
+        """
+        axes = (height, self.rows, self.height, "height"), (width, self.columns, self.width, "width")
+        steps = []
+        for size, count, tile, name in axes:
+            gaps = count - 1
+            step = (size - tile) // gaps if gaps else 0
+            if tile + gaps * step != size or not min(gaps, 1) <= step <= tile:
+                possible = {min(max(one, 1), tile) for one in (step, step + 1)}
+                sizes = sorted({tile + gaps * one for one in possible})
+                raise UsageError(
+                    f"geometry: {self} do not fill an image of {height}x{width} evenly; take the {name} "
+                    f"{' or '.join(map(str, sizes))}"
+                )
+            steps.append(step)
+        return steps[0], steps[1]
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """A `Geometry` applied to one frame size: resize to (height, width), keep the window (y, x, h, w)."""
@@ -88,7 +144,7 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
-    """How a frame becomes the network's pixels: ROI, resize, centre window.
+    """How a frame becomes the network's pixels: ROI, resize, centre window or tiles.
 
     Attributes:
         resampler: which library's bilinear resampling is reproduced, bit for bit.
@@ -98,6 +154,7 @@ class Geometry:
         width: columns after the resize (equal to `height` for ``shorter_side``).
         window: (h, w) of the centre window that the network sees; None = everything (``exact`` only).
         roi: (x, y, w, h) in frame pixels, cut before the resize; None = the whole frame.
+        tiles: the network sees the image tile by tile (``exact`` without a window only); None = as a whole.
     """
 
     height: int
@@ -106,8 +163,13 @@ class Geometry:
     mode: Literal["exact", "shorter_side"] = "exact"
     window: tuple[int, int] | None = None
     roi: tuple[int, int, int, int] | None = None
+    tiles: Tiles | None = field(default=None, metadata={"optional": True})  # as `edgead.bundle._codec` reads
 
     def __post_init__(self) -> None:
+        if self.tiles is not None:
+            if self.mode != "exact" or self.window is not None:
+                raise UsageError("geometry: tiles fill the image; that is mode exact, without a window")
+            self.tiles.steps(self.height, self.width)
         if self.mode == "shorter_side" and self.window is None:
             raise UsageError("geometry: shorter_side needs a window, the network's input size is fixed")
         if self.window is not None and (self.window[0] > self.height or self.window[1] > self.width):
@@ -124,13 +186,14 @@ class Geometry:
             UsageError: the values do not fit together.
         """
         pairs = {key: tuple(values[key]) for key in ("window", "roi") if values.get(key) is not None}
-        return cls(**{**values, **pairs})
+        tiles = {} if values.get("tiles") is None else {"tiles": Tiles(**values["tiles"])}
+        return cls(**{**values, **pairs, **tiles})
 
     def resized(self, size: tuple[int, int]) -> Geometry:
         """All of the frame, or of the ROI, brought to `size` = (H, W), whatever its aspect ratio was.
 
         The resampler and the ROI stay. A window falls away: cut from the middle, it would hide the ends of a
-        strip.
+        strip. So do tiles.
 
         Raises:
             UsageError: a side is not from 32 to 4,096 pixels.
@@ -139,12 +202,17 @@ class Geometry:
             raise UsageError(
                 f"input size {size[0]}x{size[1]} (height x width): give sides from {SIDES[0]} to {SIDES[1]}"
             )
-        return replace(self, height=size[0], width=size[1], mode="exact", window=None)
+        return replace(self, height=size[0], width=size[1], mode="exact", window=None, tiles=None)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) of the preprocessed image."""
+        return self.window if self.window is not None else (self.height, self.width)
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(H, W) that the network sees."""
-        return self.window if self.window is not None else (self.height, self.width)
+        """(H, W) that the network sees at once: the image, or one tile of it."""
+        return self.image_size if self.tiles is None else (self.tiles.height, self.tiles.width)
 
     def resolve(self, height: int, width: int) -> Resolved:
         """Sizes for a frame (or ROI) of `height` × `width` pixels, by torchvision's rounding rules."""
@@ -153,7 +221,7 @@ class Geometry:
             short, long = min(height, width), max(height, width)
             longer = int(self.height * long / short)
             rows, cols = (longer, self.height) if height > width else (self.height, longer)
-        h, w = self.input_size
+        h, w = self.image_size
         return Resolved(rows, cols, (round((rows - h) / 2), round((cols - w) / 2), h, w))
 
 

@@ -8,12 +8,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
-from edgead.errors import InternalError, UsageError
+from edgead.errors import InternalError, RuntimeMissingError, UsageError
 from edgead.types import Precision, Target
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from edgead.runtimes._device_engine import DeviceEngine
+    from edgead.runtimes.cuda._device import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,23 @@ class Runtime(ABC):
             raise InternalError(f"{type(self).__name__} is open already")
         self._input_shape = self.open_impl(graph, target, threads)
         return self
+
+    def on_device(self, graph: Path, target: Target, device: Device) -> DeviceEngine:
+        """The engine with its tensors in a GPU's memory; this object itself is not opened.
+
+        Args:
+            graph: as for `open`.
+            target: as there.
+            device: the GPU, whose context is current.
+
+        Raises:
+            RuntimeMissingError: the engine's package is not installed, or the engine has its tensors, or its
+                search, in host memory.
+            EngineError: the engine refuses the graph or the precision.
+        """
+        raise RuntimeMissingError(
+            f"{target}: {self.engine} is not driven on a GPU as a whole; use --runtime python"
+        )
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:

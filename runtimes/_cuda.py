@@ -8,7 +8,7 @@ from typing import Any
 
 from edgead.errors import EngineError, RuntimeMissingError
 
-_INSTALL = "pip install 'edgead[tensorrt]'"
+_INSTALL = "pip install 'edgead[cuda]', which compiles it: that needs g++ and the CUDA toolkit's headers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,19 @@ class DeviceFacts:
     memory_bytes: int
 
 
-def cuda_missing() -> str:
-    """What keeps pycuda from running here and what to do; empty where nothing does. Raises nothing."""
+def driver_missing() -> str:
+    """What to do where there is no NVIDIA driver; empty where there is one. Raises nothing."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
         return "no NVIDIA driver here (libcuda.so.1 is missing): install the driver of your GPU"
+    return ""
+
+
+def cuda_missing() -> str:
+    """What keeps pycuda from running here and what to do; empty where nothing does. Raises nothing."""
+    if missing := driver_missing():
+        return missing
     try:
         import pycuda.driver as driver
     except ImportError as err:

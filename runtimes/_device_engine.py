@@ -16,7 +16,12 @@ class DeviceTensor:
 
 
 class DeviceEngine(Protocol):
-    """An engine whose tensors lie in device memory, in C order. One thread at a time."""
+    """An engine whose tensors lie in device memory, in C order. One thread at a time.
+
+    An engine that stops at query tensors becomes one together with its search: `outputs` are those of the
+    search, the queries are memory of its own, and `enqueue` puts the network and then the search into the
+    stream. So nothing behind it need know that there is one.
+    """
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""What a session needs of whoever drives an engine; Python and libedgead both do."""
+"""What a session needs of whoever drives an engine: Python, libedgead, or Python with all work on a GPU."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from edgead.imaging.frame import Frame
 
-RuntimeName = Literal["native", "python"]
-RUNTIMES: tuple[RuntimeName, ...] = ("native", "python")
+RuntimeName = Literal["native", "python", "cuda"]
+RUNTIMES: tuple[RuntimeName, ...] = ("native", "python", "cuda")
 
 
 class RawScores(NamedTuple):

@@ -40,7 +40,7 @@ def golden_shift(bundle: Bundle, entry: TargetEntry, scorer: Scorer) -> GoldenSh
     import numpy as np
 
     score_shift = map_shift = 0.0
-    shape = (1, *bundle.manifest.geometry.input_size, 3)
+    shape = (1, *bundle.manifest.geometry.image_size, 3)
     for image in bundle.golden:
         expected = next(value for value in image.expected if value.target == entry.target)
         score, _, anomaly_map = scorer.scores_of(_network_input(bundle, image.file, shape))

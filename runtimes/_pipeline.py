@@ -13,6 +13,7 @@ from edgead.imaging.preprocess import Preprocess
 from edgead.runtimes._base import Runtime
 from edgead.runtimes._driver import RawScores, RuntimeName
 from edgead.runtimes._registry import runtime_for
+from edgead.runtimes._tiled import tiled
 from edgead.types import Geometry, Prediction, Target, Thresholds
 
 if TYPE_CHECKING:
@@ -68,9 +69,9 @@ class PythonDriver:
             EngineError: the engine refuses the work on this machine.
         """
         entry = bundle.entry(str(target))
-        runtime = runtime_for(target.engine)
-        runtime.open(bundle.path(entry.main_file), target, threads=threads)
         manifest = bundle.manifest
+        runtime = tiled(runtime_for(target.engine), manifest.tiling)
+        runtime.open(bundle.path(entry.main_file), target, threads=threads)
         h, w = (Banded(*matrix) for matrix in bundle.operator())
         postprocess = Postprocess(manifest.post, (h, w))
         return cls(runtime, manifest.geometry, postprocess, bundle.thresholds(entry.target), target)

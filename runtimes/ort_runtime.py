@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgead.errors import EngineError, RuntimeMissingError
 from edgead.runtimes._base import Availability, RawOutput, Runtime
+from edgead.runtimes._device_engine import DeviceEngine
 from edgead.runtimes._graph import INPUT, GraphOutputs, MapOutputs, check_file, check_input, last_line
+from edgead.runtimes._ort_engine import OrtEngine
 from edgead.types import Target
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from edgead.runtimes.cuda._device import Device
+
+_CUDA = "CUDAExecutionProvider"
 _MISSING = "onnxruntime is not installed: pip install onnxruntime"
 
 
@@ -79,22 +84,56 @@ class OnnxRuntime(Runtime):
                 f"{target}: this runtime drives ONNX Runtime on the cpu, or on the first GPU as "
                 f"onnxruntime:{target.precision}:cuda; fp16 on the GPU only"
             )
-        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        if _CUDA not in onnxruntime.get_available_providers():
             raise EngineError(
                 f"{target}: this onnxruntime has no CUDA provider: put onnxruntime-gpu in its place (pip "
                 "uninstall onnxruntime; pip install onnxruntime-gpu)"
             )
-        return "CUDAExecutionProvider"
+        return _CUDA
 
     def open_impl(self, graph: Path, target: Target, threads: int) -> tuple[int, int, int, int]:
         """Make a session with every option that matters spelled out."""
+        self._outputs = self.outputs_of(graph)
+        session = self._opened(graph, target, threads)
+        inputs = session.get_inputs()
+        if len(inputs) != 1:
+            raise EngineError(f"{graph.name}: {len(inputs)} inputs, a graph has one, {INPUT!r}")
+        shape = check_input(graph, inputs[0].name, inputs[0].type, inputs[0].shape)
+        self._outputs.check(graph, [output.name for output in session.get_outputs()])
+        self._session, self._binding = session, session.io_binding()
+        self._bind_outputs(graph)
+        return shape
+
+    def on_device(self, graph: Path, target: Target, device: Device) -> DeviceEngine:
+        """A session that works in `device`'s stream, on tensors in its memory."""
+        if self.engine != OnnxRuntime.engine:
+            return super().on_device(graph, target, device)  # libedgead searches in host memory
+        options = {"device_id": str(device.index), "user_compute_stream": str(device.stream)}
+        session = self._opened(graph, target, 0, options)
+        return OrtEngine(session, graph, self.outputs_of(graph), "cuda", device.index, device.stream)
+
+    def _opened(
+        self, graph: Path, target: Target, threads: int, cuda_options: Mapping[str, str] | None = None
+    ) -> Any:
+        """An open session.
+
+        Args:
+            graph: the file.
+            target: precision and device.
+            threads: compute threads on the CPU, 0 = its own choice.
+            cuda_options: further ones for the CUDA provider.
+
+        Raises:
+            UsageError: there is no such file.
+            RuntimeMissingError: onnxruntime is not installed.
+            EngineError: it refuses the graph, or cannot use the device.
+        """
         try:
             import onnxruntime
         except ImportError as err:
             raise RuntimeMissingError(_MISSING) from err
         check_file(graph)
         provider = self.provider_of(onnxruntime, target)
-        self._outputs = self.outputs_of(graph)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors come as exceptions, not also as lines on stderr
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -107,8 +146,11 @@ class OnnxRuntime(Runtime):
             options.add_session_config_entry(key, value)
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        providers: list[Any] = [provider]
+        if provider == _CUDA:  # fp32 is fp32 here: the provider's own default rounds products to TF32
+            providers = [(provider, {"use_tf32": "0", **(cuda_options or {})})]
         try:
-            session = onnxruntime.InferenceSession(str(graph), options, providers=[provider])
+            session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
         except Exception as err:
             raise EngineError(f"ONNX Runtime cannot load {graph.name}: {last_line(err)}") from err
         if session.get_providers()[0] != provider:
@@ -116,14 +158,7 @@ class OnnxRuntime(Runtime):
                 f"{target}: ONNX Runtime cannot use the GPU and would run on the CPU; look at its driver and "
                 "at the CUDA and cuDNN that this onnxruntime-gpu asks for"
             )
-        inputs = session.get_inputs()
-        if len(inputs) != 1:
-            raise EngineError(f"{graph.name}: {len(inputs)} inputs, a graph has one, {INPUT!r}")
-        shape = check_input(graph, inputs[0].name, inputs[0].type, inputs[0].shape)
-        self._outputs.check(graph, [output.name for output in session.get_outputs()])
-        self._session, self._binding = session, session.io_binding()
-        self._bind_outputs(graph)
-        return shape
+        return session
 
     def _bind_outputs(self, graph: Path) -> None:
         import numpy as np

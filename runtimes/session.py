@@ -6,11 +6,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from edgead.errors import EngineError, RuntimeMissingError, UsageError
+from edgead.imaging.device_frame import DeviceFrame
 from edgead.imaging.frame import Frame
+from edgead.runtimes._cuda import driver_missing
 from edgead.runtimes._driver import RUNTIMES, Driver, RawScores, RuntimeName
 from edgead.runtimes._golden import require_golden
 from edgead.runtimes._pipeline import PythonDriver
 from edgead.runtimes._registry import engines
+from edgead.runtimes.cuda.driver import CudaDriver
 from edgead.runtimes.native_runtime import NativeDriver, may_open
 from edgead.types import Geometry, Prediction, Target, Thresholds
 
@@ -54,12 +57,14 @@ class Session:
             target: which engine; an explicit one never falls back. None = the bundle's first target whose
                 engine is installed here; `Session.target` says which it was.
             threads: compute threads of the engine, 0 = the engine's own choice.
-            runtime: who drives it. ``native``: libedgead, frame to decision in one call. ``python``: the
-                engine's own package. Both give the same results, and an explicit one never falls back. None =
-                native where libedgead can open this engine; `Session.runtime` says which it was.
+            runtime: who drives it. ``native``: libedgead, frame to decision in one call. ``cuda``: an engine
+                on an NVIDIA GPU with preprocessing and post kernel there, too. ``python``: the engine's own
+                package, everything else on the CPU. All give the same results, and an explicit one never
+                falls back. None = native or cuda where that can open this target; `Session.runtime` says
+                which it was.
             self_test: ``native`` runs the golden images first, and refuses an engine that gives other values
-                here; so does ``python`` with a target that was not verified where the bundle was made. False
-                leaves that out, which such a target does not allow.
+                here; so do ``python`` and ``cuda`` with a target that was not verified where the bundle was
+                made. False leaves that out, which such a target does not allow.
 
         Raises:
             UsageError: the bundle has no such target, there is no such runtime, or the self-test of a target
@@ -141,21 +146,29 @@ class Session:
             f"edgead verify BUNDLE DATA --target {self.target} tells what it makes of labelled ones"
         )
 
-    def predict(self, frame: Frame) -> Prediction:
+    def predict(self, frame: Frame | DeviceFrame) -> Prediction:
         """Judge one frame.
 
+        Args:
+            frame: in host memory, or, where `runtime` is ``cuda``, in that GPU's.
+
         Raises:
+            UsageError: a frame in a GPU's memory for another runtime, or another thread is using the session.
             ImageError: the frame does not fit the bundle's geometry (an ROI outside it, for instance).
             EngineError: the engine failed.
         """
+        if isinstance(frame, DeviceFrame):
+            return self._on_a_gpu().predict(frame)
         return self._driver.predict(frame)
 
-    def scores(self, frame: Frame) -> RawScores:
+    def scores(self, frame: Frame | DeviceFrame) -> RawScores:
         """Raw score, maximum and map of one frame, for who chooses thresholds.
 
         Raises:
             As `predict`.
         """
+        if isinstance(frame, DeviceFrame):
+            return self._on_a_gpu().scores(frame)
         return self._driver.scores(frame)
 
     def scores_of(self, pixels: npt.NDArray[np.uint8]) -> RawScores:
@@ -166,6 +179,15 @@ class Session:
             EngineError: the engine failed.
         """
         return self._driver.scores_of(pixels)
+
+    def _on_a_gpu(self) -> CudaDriver:
+        """The driver, where it reads frames in a GPU's memory."""
+        if not isinstance(self._driver, CudaDriver):
+            raise UsageError(
+                f"the frame lies in a GPU's memory, and {self.target} is driven by {self.runtime}, which "
+                "reads host memory; open a target on that GPU with runtime 'cuda', or give Frame(…) of a copy"
+            )
+        return self._driver
 
     def close(self) -> None:
         """Free the engine."""
@@ -183,15 +205,17 @@ class Session:
 def _driver(
     bundle: Bundle, target: Target, threads: int, runtime: RuntimeName | None, self_test: bool
 ) -> Driver:
-    # libedgead drives a GPU only when asked to: its TensorRT is built on demand, and no test has run it.
-    if runtime == "python" or (runtime is None and target.device.startswith("cuda")):
+    if runtime == "python":
         return PythonDriver.open(bundle, target, threads=threads)
     try:
+        # libedgead drives a GPU only when asked to: its TensorRT is built on demand, and no test has run it.
+        if runtime == "cuda" or (runtime is None and target.device.startswith("cuda")):
+            return CudaDriver.open(bundle, target)
         return NativeDriver(bundle, target, threads=threads, self_test=self_test)
     except EngineError:
         raise
     except RuntimeMissingError:
-        if runtime == "native":
+        if runtime is not None:
             raise
         return PythonDriver.open(bundle, target, threads=threads)
 
@@ -202,7 +226,11 @@ def _check(runtime: RuntimeName | None) -> None:
 
 
 def first_available(bundle: Bundle, runtime: RuntimeName | None = None) -> str:
-    """The bundle's first target whose engine is here, for `runtime` or (None) for either.
+    """The bundle's first target whose engine, and GPU where it needs one, is here.
+
+    Args:
+        bundle: an open bundle.
+        runtime: who is to drive it; None = whoever can.
 
     Raises:
         RuntimeMissingError: none is; the message says why for each.
@@ -210,11 +238,16 @@ def first_available(bundle: Bundle, runtime: RuntimeName | None = None) -> str:
     here = {} if runtime == "native" else engines()
     reasons = []
     for target in bundle.targets:
-        engine = Target.parse(target).engine
+        engine, device = Target.parse(target).engine, Target.parse(target).device
+        on_gpu = device.startswith("cuda")
+        missing = driver_missing() if on_gpu else "it runs on no GPU" if runtime == "cuda" else ""
+        if missing:
+            reasons.append(f"{target}: {missing}")
+            continue
         availability = here.get(engine)
         if availability is not None and availability.available:
             return target
-        if runtime != "python" and may_open(engine):
+        if runtime in (None, "native") and may_open(engine):
             return target
         why = availability.why if availability is not None else "libedgead finds no library of it here"
         reasons.append(f"{target}: {why}")

@@ -10,15 +10,18 @@ it was trained (`gpu_torch_side.py`). All sides of a preset and batch run in tur
 published    what the timer of EfficientAD's benchmark holds: network pixels in host memory → raw map in host
              memory. Pixels are uint8 here, floats there; normalising is inside here, outside there.
 end_to_end   1280×1024 BGR8 frames in host memory → score, map, mask, heatmap, regions and decision on the
-             host. Resizing and post-processing are libedgead's on the CPU, one frame after the other.
+             host, by edgead's GPU pipeline: resizing, engine and post-processing in one stream. Where that
+             cannot run (no pycuda, no NVRTC) libedgead resizes and post-processes on the CPU, one frame after
+             the other; each row says who did.
 
 FLOPs are counted in what runs: the lowered network for engines, the detector for torch. The peak is that of
 a large fp16 matrix product in torch, in the same run (on a CPU a small one, fp32). Bars (issue 9) in images/s
 are for an H200-class GPU, which is one whose measured peak is ≥ 500 TFLOP/s; int8 here has made-up ranges and
 counts for no bar. `difference` is the largest one from the first side's map, as a share of its range: it
-shows a wrong kernel. Whether a precision is accurate is for `edgead verify` on trained weights. All sides of
-a preset and batch are in the GPU's memory together: where that is too small, use --targets. Exits with 1 when
-a bar is missed or a side failed, with 2 where nothing can use a GPU.
+shows a wrong engine; `pipeline_difference`, from libedgead behind the same engine, shows a wrong kernel.
+Whether a precision is accurate is for `edgead verify` on trained weights. All sides of a preset and batch are
+in the GPU's memory together: where that is too small, use --targets. Exits with 1 when a bar is
+missed or a side failed, with 2 where nothing can use a GPU.
 """
 
 from __future__ import annotations
@@ -34,7 +37,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gpu_sides import END_TO_END, PUBLISHED, Inspection, Network, Preset, Side, samples_of, targets_here
+from gpu_sides import (
+    END_TO_END,
+    PUBLISHED,
+    GpuInspection,
+    Inspection,
+    Network,
+    OnGpu,
+    Preset,
+    Side,
+    samples_of,
+    targets_here,
+)
 from gpu_torch_side import facts, matmul_peak, missing
 
 from edgead.benchmarks.environment import record
@@ -83,7 +97,11 @@ def measure(
                 side = preset.open(target, batch, options.threads)
                 stack.callback(side.close)
                 recipe, geometry = preset.detector.post_recipe, preset.detector.geometry
-                whole = Inspection(str(target), side, geometry, recipe, samples)
+                whole = (
+                    GpuInspection(str(target), side, geometry, recipe, samples)
+                    if isinstance(side, OnGpu)
+                    else Inspection(str(target), side, geometry, recipe, samples)
+                )
                 preset.flop(target)
             except Exception as err:
                 failed.append(f"{preset.name} {target} batch {batch}: {err}")
@@ -112,9 +130,11 @@ def measure(
                 "precision": target.precision,
                 "batch": batch,
                 "variant": sut.name.rpartition(" ")[2],
+                "runtime": sut.runtime,
                 **figures(run, batch, preset.flop(target), peak),
                 "finite": finite,
                 "difference": differences[target],
+                "pipeline_difference": getattr(sut, "difference", None),
                 "eager": getattr(side, "why_eager", ""),
             }
             rows.append(row)
@@ -203,6 +223,8 @@ def table(result: dict[str, Any]) -> str:
     for row in result["rows"]:
         share = "–" if row["peak_fraction"] is None else f"{row['peak_fraction']:.1%}"
         notes = ["" if row["finite"] else "not finite", "eager" if row["eager"] else ""]
+        if row["variant"] == END_TO_END:
+            notes.append("on the GPU" if row["runtime"] == "cuda" else "around it on the CPU")
         lines.append(
             f"| {row['preset']} | {row['target']} | {row['batch']} | {row['variant']} | {row['p50_ms']:.3f} "
             f"| {row['p99_ms']:.3f} | {row['fps']:.1f} | {row['tflops']:.3g} | {share} "

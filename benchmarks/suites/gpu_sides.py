@@ -27,10 +27,17 @@ from edgead.exporters._qdq import TENSORRT, Int8Recipe, encode, layers, observed
 from edgead.exporters._registry import exporter_for
 from edgead.exporters.onnx_exporter import export_graph
 from edgead.imaging.frame import Frame
-from edgead.imaging.postprocess import Postprocess
+from edgead.imaging.map_operator import Banded, build
+from edgead.imaging.postprocess import Postprocess, RegionFinder
 from edgead.imaging.preprocess import Preprocess
 from edgead.runtimes._base import RawOutput
+from edgead.runtimes._device_engine import DeviceEngine
+from edgead.runtimes._graph import MapOutputs
 from edgead.runtimes._registry import engines, runtime_for
+from edgead.runtimes.cuda._device import Device
+from edgead.runtimes.cuda.host_io import HostIo
+from edgead.runtimes.cuda.pipeline import CudaPipeline
+from edgead.runtimes.cuda.pycuda_device import PycudaDevice, pipeline_missing
 from edgead.types import Geometry, PostRecipe, Target, Thresholds
 
 PUBLISHED, END_TO_END = "published", "end_to_end"
@@ -46,6 +53,46 @@ class Side(Protocol):
 
     def close(self) -> None:
         """Free it."""
+
+
+class OnGpu:
+    """A target with everything around its engine on the GPU: what a session with runtime ``cuda`` runs.
+
+    Attributes:
+        pipeline: frames to what was found.
+    """
+
+    def __init__(
+        self, device: Device, engine: DeviceEngine, geometry: Geometry, recipe: PostRecipe, source: Path
+    ) -> None:
+        rows, columns = build(recipe)
+        operator = Banded.from_dense(rows), Banded.from_dense(columns)
+        self._device, self._engine = device, engine
+        with device:
+            self._io = HostIo(device, engine)
+        self._output = MapOutputs().bind(source, self._io.outputs)
+        self.pipeline = CudaPipeline(device, engine, geometry, recipe, operator)
+
+    @property
+    def why_eager(self) -> str:
+        """Why a part is no CUDA graph; empty where all are."""
+        of_torch = getattr(self._engine, "why_eager", "")
+        return of_torch or (
+            "" if isinstance(self._engine, TorchSide) else "; ".join(self.pipeline.why_plain.values())
+        )
+
+    def infer(self, image: npt.NDArray[np.uint8]) -> RawOutput:
+        """(N, H, W, 3) to raw maps, through pinned memory."""
+        with self._device:
+            self._io.run(image)
+        return self._output
+
+    def close(self) -> None:
+        """Free it."""
+        self.pipeline.close()
+        if isinstance(self._engine, TorchSide):
+            self._engine.close()
+        self._device.close()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +119,13 @@ class Network:
 
 
 class Inspection:
-    """The variant ``end_to_end``: frames to decisions, for good frames: no map reaches its limit."""
+    """The variant ``end_to_end``: frames to decisions, for good frames: no map reaches its limit.
+
+    Attributes:
+        decisions: of the last batch.
+        first_map: raw maps of the first sample's pixels.
+        finite: whether all scores are.
+    """
 
     runtime: ClassVar[str] = "python"
     stages: ClassVar[tuple[str, ...]] = STAGES
@@ -101,6 +154,9 @@ class Inspection:
             self._post.scores(raw, _score(output, index))[:2] for index, raw in enumerate(output.anomaly_map)
         ]
 
+    def _decide(self, index: int, score: float) -> None:
+        self.decisions[index] = "NG" if score >= self._limits.image else "OK" if score == score else "ERROR"
+
     def issue(self, sample: Sample) -> tuple[int, ...]:
         """One batch."""
         begin = time.perf_counter_ns()
@@ -110,11 +166,47 @@ class Inspection:
         output = self._infer(self._pixels)
         inferred = time.perf_counter_ns()
         for index, raw in enumerate(output.anomaly_map):
-            score = self._post(raw, self._limits, _score(output, index)).score_raw
-            self.decisions[index] = (
-                "NG" if score >= self._limits.image else "OK" if score == score else "ERROR"
-            )
+            self._decide(index, self._post(raw, self._limits, _score(output, index)).score_raw)
         return preprocessed - begin, inferred - preprocessed, time.perf_counter_ns() - inferred
+
+
+class GpuInspection(Inspection):
+    """The same by the GPU pipeline.
+
+    Attributes:
+        difference: largest one between the pipeline's maps and those of libedgead on the CPU behind the same
+            engine, as a share of their range, over the first sample.
+    """
+
+    runtime: ClassVar[str] = "cuda"
+
+    def __init__(
+        self, name: str, side: OnGpu, geometry: Geometry, recipe: PostRecipe, samples: Sequence[Sample]
+    ) -> None:
+        super().__init__(name, side, geometry, recipe, samples)
+        self._pipeline, self._regions = side.pipeline, RegionFinder(recipe.output)
+        found = self._pipeline.run(samples[0].frames, self._limits)
+        output = side.infer(samples[0].pixels)
+        self.difference = 0.0
+        for index, raw in enumerate(output.anomaly_map):
+            expected = self._post(raw, self._limits, _score(output, index)).anomaly_map
+            mine = found[index].anomaly_map
+            assert mine is not None
+            shift = float(np.abs(mine - expected).max()) / (float(np.ptp(expected)) or 1.0)
+            self.difference = max(self.difference, shift)
+
+    def issue(self, sample: Sample) -> tuple[int, ...]:
+        """One batch."""
+        begin = time.perf_counter_ns()
+        for index, found in enumerate(self._pipeline.run(sample.frames, self._limits)):
+            assert found.anomaly_map is not None
+            assert found.mask is not None
+            if found.mask.any():
+                self._regions(found.anomaly_map, self._limits)
+            self._decide(index, found.score_raw)
+        timings = self._pipeline.timings
+        engine, post = round(timings.engine * 1e6), round(timings.post * 1e6)
+        return max(0, time.perf_counter_ns() - begin - engine - post), engine, post
 
 
 def _score(output: RawOutput, index: int) -> float | None:
@@ -125,6 +217,8 @@ def targets_here(device: str) -> tuple[list[Target], list[str]]:
     """What can run, the one that maps are compared with first, and in words what this machine lacks."""
     found: list[Target] = []
     lacks: list[str] = []
+    if device == "cuda" and (why := pipeline_missing()):
+        lacks.append(f"preprocess and post on the GPU, libedgead does them on the CPU: {why}")
     if why := missing(device):
         lacks.append(f"torch: {why}")
     else:
@@ -178,12 +272,34 @@ class Preset:
     def open(self, target: Target, batch: int, threads: int) -> Side:
         """The target, ready for `batch` images at a time."""
         size = self.detector.geometry.input_size
+        on_gpu = target.device == "cuda" and not pipeline_missing()
         if target.engine == "torch":
-            return TorchSide(self.detector, (batch, *size, 3), target.precision, target.device)
+            made = TorchSide(self.detector, (batch, *size, 3), target.precision, target.device)
+            if not on_gpu:
+                return made
+            return self._on_gpu(PycudaDevice(0, f"{self.name} {target}"), made, self._folder / "torch")
         graph = self._graph(batch, target.precision)
-        out = self._folder / f"batch{batch}"
-        made = exporter_for(target.engine).compile(graph, target, out)
-        return runtime_for(target.engine).open(made.main_file, target, threads=threads)
+        main_file = (
+            exporter_for(target.engine).compile(graph, target, self._folder / f"batch{batch}").main_file
+        )
+        runtime = runtime_for(target.engine)
+        if not on_gpu:
+            return runtime.open(main_file, target, threads=threads)
+        device = PycudaDevice(0, f"{self.name} {target}")
+        try:
+            with device:
+                engine = runtime.on_device(main_file, target, device)
+        except BaseException:
+            device.close()
+            raise
+        return self._on_gpu(device, engine, main_file)
+
+    def _on_gpu(self, device: Device, engine: DeviceEngine, source: Path) -> OnGpu:
+        try:
+            return OnGpu(device, engine, self.detector.geometry, self.detector.post_recipe, source)
+        except BaseException:
+            device.close()
+            raise
 
     def _graph(self, batch: int, precision: str) -> Path:
         if (batch, precision) not in self._graphs:

@@ -11,6 +11,8 @@ import argparse
 import copy
 import sys
 import time
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgead.detectors._presets import PRESETS
 from edgead.detectors._registry import detector_class
+from edgead.errors import EngineError
 from edgead.runtimes._base import RawOutput
+from edgead.runtimes._device_engine import DeviceTensor
+from edgead.runtimes._graph import INPUT, MAP, SCORE
 
 SEED = 20261125
 # Memories as large as those of a real line: an MVTec category's images, and the preset's own most.
@@ -89,7 +94,7 @@ def _wait(device: str) -> None:
 
 
 class TorchSide:
-    """A detector as it was trained, channels last; one CUDA graph where it can be recorded.
+    """A detector as it was trained, channels last; one CUDA graph where it can be recorded. A `DeviceEngine`.
 
     In fp16, convolutions and linear layers have half-precision weights and the rest is chosen by autocast
     (norms, logarithms, roots and softmax in float32), as the fp16 graphs have it. bf16 likewise: CPUs compute
@@ -97,6 +102,7 @@ class TorchSide:
 
     Attributes:
         input_shape: (N, H, W, 3).
+        outputs: by name, all float32.
         why_eager: why no CUDA graph is used; empty where one is.
     """
 
@@ -116,6 +122,12 @@ class TorchSide:
             self._stream = torch.cuda.Stream()
             self._record()
         outputs = self._outputs if self._graph is not None else self._call()
+        names = (MAP, SCORE)[: len(outputs)]
+        self.outputs: Mapping[str, DeviceTensor] = {
+            name: DeviceTensor(tuple(value.shape), "float32")
+            for name, value in zip(names, outputs, strict=True)
+        }
+        self._views: dict[tuple[str, int], Tensor] = {}
         pinned = device == "cuda"
         self._host_image = torch.zeros(shape, dtype=torch.uint8, pin_memory=pinned)
         self._host = [torch.zeros(value.shape, pin_memory=pinned) for value in outputs]
@@ -159,18 +171,36 @@ class TorchSide:
 
     def _run(self) -> None:
         self._image.copy_(self._host_image, non_blocking=True)
-        if self._graph is not None:
-            self._graph.replay()
-            outputs = self._outputs
-        else:
-            outputs = self._call()
-        for host, value in zip(self._host, outputs, strict=True):
+        for host, value in zip(self._host, self._results(), strict=True):
             host.copy_(value, non_blocking=True)
+
+    def _results(self) -> list[Tensor]:
+        if self._graph is None:
+            return self._call()
+        self._graph.replay()
+        return self._outputs
+
+    def enqueue(self, addresses: Mapping[str, int], stream: int) -> None:
+        """Put one run on `stream`; see `DeviceEngine.enqueue`."""
+        with torch.cuda.stream(torch.cuda.ExternalStream(stream)):
+            if torch.cuda.is_current_stream_capturing():
+                raise EngineError("torch has a CUDA graph of its own, or cannot be recorded")
+            self._image.copy_(self._view(INPUT, addresses[INPUT], self.input_shape, "|u1"))
+            for (name, tensor), value in zip(self.outputs.items(), self._results(), strict=True):
+                self._view(name, addresses[name], tensor.shape, "<f4").copy_(value)
+
+    def _view(self, name: str, address: int, shape: tuple[int, ...], kind: str) -> Tensor:
+        if (name, address) not in self._views:
+            interface = {"version": 3, "shape": shape, "typestr": kind, "data": (address, False)}
+            array = SimpleNamespace(__cuda_array_interface__=interface)
+            self._views[name, address] = torch.as_tensor(array, device="cuda")
+        return self._views[name, address]
 
     def close(self) -> None:
         """Give the device memory back."""
         self._graph = None
         self._outputs = []
+        self._views.clear()
         self._module = nn.Identity()
         if self._device == "cuda":
             torch.cuda.empty_cache()

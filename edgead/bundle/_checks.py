@@ -12,14 +12,12 @@ from edgead.bundle._tree import HASH_LIST, MANIFEST, name_problem
 from edgead.bundle.hashes import is_content_hash
 from edgead.bundle.head import target_problems
 from edgead.errors import UsageError
-from edgead.types import Target, Thresholds
+from edgead.types import MAX_AREA, MAX_SIDE, Target, Thresholds
 
 if TYPE_CHECKING:
     from edgead.bundle.manifest import Graph, Manifest, OperatorMatrix, TargetEntry
 
 DATE_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-MAX_SIDE = 65_536  # of an image, grid or map, in pixels
-MAX_AREA = 1 << 28
 
 
 def manifest_problem(manifest: Manifest) -> str | None:
@@ -73,7 +71,9 @@ def _sides(name: str, *sides: int) -> Iterator[str]:
 def _pixels(manifest: Manifest) -> Iterator[str]:
     geometry = manifest.geometry
     yield from _sides("geometry", geometry.height, geometry.width)
-    yield from _sides("geometry.window", *geometry.input_size)
+    yield from _sides("geometry.window", *geometry.image_size)
+    if geometry.tiles is not None and manifest.schema < 2:
+        yield f"geometry.tiles needs schema 2, not {manifest.schema}"
     if geometry.mode == "shorter_side" and geometry.width != geometry.height:
         yield f"geometry.width {geometry.width} differs from height {geometry.height}, mode is shorter_side"
     if geometry.roi is not None:
@@ -118,8 +118,14 @@ def _graph(graph: Graph, manifest: Manifest) -> Iterator[str]:
     if not 1 <= batch <= MAX_SIDE:
         yield f"graph.input has a batch of {batch}"
     shapes = {spec.name: spec.shape for spec in graph.outputs if spec.dtype == "float32"}
+    grid = post.grid
+    if manifest.geometry.tiles is not None:
+        if problem := _tiles_problem(shapes.get("anomaly_map", ()), manifest):
+            yield problem
+            return
+        grid = graph.map_grid
     known: dict[str, tuple[int, ...]] = {
-        "anomaly_map": (batch, post.channels, *post.grid),
+        "anomaly_map": (batch, post.channels, *grid),
         "image_score": (batch,),
     }
     for name, shape in shapes.items():
@@ -130,6 +136,19 @@ def _graph(graph: Graph, manifest: Manifest) -> Iterator[str]:
         yield f"graph outputs are {[spec.name for spec in graph.outputs]}, must be float32 {sorted(needed)}"
     if not 1 <= graph.opset <= MAX_SIDE:
         yield f"graph.opset is {graph.opset}"
+
+
+def _tiles_problem(shape: tuple[int, ...], manifest: Manifest) -> str | None:
+    """What keeps maps of `shape` from being joined to one of `post.grid`, or None."""
+    if len(shape) != 4 or min(shape) < 1 or shape[0] != 1:
+        return f"graph output 'anomaly_map' has shape {shape}, with tiles it must be (1, K, h, w)"
+    try:
+        tiling = manifest.tiling
+    except UsageError as err:
+        return str(err)
+    if tiling is not None and tiling.grid != manifest.post.grid:
+        return f"post.grid is {manifest.post.grid}, the maps of the tiles join to {tiling.grid}"
+    return None
 
 
 def _targets(manifest: Manifest) -> Iterator[str]:

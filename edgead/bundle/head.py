@@ -108,7 +108,7 @@ class WindowSearch(_Head):
         dim: D, values of a descriptor.
         bank_type: fp32, fp16, or int8 = round(127·v); each descriptor has length 1.
         levels: the first is the finest; the others' maps are interpolated to its size.
-        grid: (h, w) of the map, the bundle's `post.grid`.
+        grid: (h, w) of the map, as the bundle's graph gives it.
         weighted: whether the graph gives a weight that the map is multiplied by.
     """
 
@@ -163,7 +163,7 @@ class BankSearch(_Head):
         vectors: N, in the bank.
         dim: D, values of a vector.
         bank_file: raw (N, D) float32, little-endian; a name in the bundle.
-        grid: (h, w) of the map, the bundle's `post.grid`.
+        grid: (h, w) of the map, as the bundle's graph gives it.
         neighbours: K, how many vectors of the bank weigh the score; 0 = there is no image_score.
         neighbours_file: raw (N, K) int32, little-endian, those nearest to each vector, itself first; empty
             without neighbours.
@@ -222,8 +222,8 @@ def target_problems(entry: TargetEntry, manifest: Manifest) -> Iterator[str]:
     for name in head.file_sizes():
         if name not in entry.files or name == entry.main_file:
             yield f"head: bank_file {name!r} is not among its files"
-    if head.grid != manifest.post.grid:
-        yield f"head: grid is {head.grid}, post.grid {manifest.post.grid}"
+    if head.grid != manifest.graph.map_grid:
+        yield f"head: grid is {head.grid}, that of graph is {manifest.graph.map_grid}"
     batch, post = manifest.graph.input.shape[0], manifest.post
     scored = isinstance(head, BankSearch) and head.neighbours > 0
     if batch != 1 or post.channels != 1 or (post.score_rule == "graph") != scored:

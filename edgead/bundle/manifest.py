@@ -11,9 +11,11 @@ from edgead.bundle import _checks, _codec
 from edgead.bundle._tree import MANIFEST, MAX_MANIFEST_BYTES
 from edgead.bundle.head import BankSearch, WindowSearch, head_of
 from edgead.errors import BundleError, InternalError
+from edgead.tiling import Tiling, tiling_of
 from edgead.types import Geometry, PostRecipe, Precision, Thresholds
 
-SCHEMA = 1
+SCHEMA, TILED_SCHEMA = 1, 2
+"""As written without and with `geometry.tiles`, which a reader of the first alone must not ignore."""
 
 DType = Literal["uint8", "float32"]
 GoldenKind = Literal["good", "synthetic_defect"]
@@ -64,6 +66,12 @@ class Graph:
     input: TensorSpec
     outputs: tuple[TensorSpec, ...]
     opset: int
+
+    @property
+    def map_grid(self) -> tuple[int, int]:
+        """(h, w) of ``anomaly_map``: `PostRecipe.grid`, or with tiles that of one of them."""
+        shape = next(spec.shape for spec in self.outputs if spec.name == "anomaly_map")
+        return shape[2], shape[3]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +247,15 @@ class Manifest:
     reports: tuple[str, ...]
     provenance: Provenance
 
+    @property
+    def tiling(self) -> Tiling | None:
+        """The tiles that the graph sees of an image; None where it sees the whole.
+
+        Raises:
+            UsageError: their maps do not fit together.
+        """
+        return tiling_of(self.geometry, self.graph.map_grid, self.post.pad)
+
     @classmethod
     def from_json(cls, data: bytes, source: str = MANIFEST) -> Manifest:
         """Read a manifest; `source` names it in messages.
@@ -247,7 +264,7 @@ class Manifest:
             BundleError: larger than 16 MiB, made by a newer edgead, or not what FORMAT.md asks for.
         """
         tree = _codec.parse(data, source, MAX_MANIFEST_BYTES)
-        _codec.check_schema(tree, SCHEMA, source)
+        _codec.check_schema(tree, TILED_SCHEMA, source)
         manifest = _codec.decode(cls, tree, source)
         if problem := _checks.manifest_problem(manifest):
             raise BundleError(f"{source}: {problem}")

@@ -83,6 +83,8 @@ def _figures(report: BenchReport) -> list[str]:
     if report.service_ms != report.latency_ms:
         rows["service time"] = report.service_ms
     rows |= {f"  {name}": stage for name, stage in report.stages_ms.items()}
+    if report.tile_ms is not None:
+        rows[f"  engine, each of {report.tiles} tiles"] = report.tile_ms
     rows |= {group.name: group.latency_ms for group in report.groups}
     wide = max(len(name) for name in rows) + 2
 

@@ -13,11 +13,14 @@ class Runtime(str, Enum):
 
     NATIVE = "native"
     PYTHON = "python"
+    CUDA = "cuda"
 
 
 RuntimeOption = Annotated[
     Runtime | None,
     typer.Option(
-        "--runtime", help="Who drives the engine. Default: native (libedgead) where it can, else python."
+        "--runtime",
+        help="Who drives the engine. Default: native (libedgead), or cuda for a target on an NVIDIA GPU, "
+        "where it can, else python.",
     ),
 ]

@@ -110,7 +110,18 @@ def _pixels(geometry: dict[str, Any]) -> str:
     )
     window = f", window {_by(geometry['window'])}" if geometry["window"] else ""
     roi = f"ROI {geometry['roi']}, " if geometry["roi"] else ""
-    return f"{roi}resize to {resize} ({geometry['resampler']}){window}"
+    return f"{roi}resize to {resize} ({geometry['resampler']}){window}{_tiles(geometry)}"
+
+
+def _tiles(geometry: dict[str, Any]) -> str:
+    from edgead.types import Geometry
+
+    found = Geometry.from_values(geometry)
+    if found.tiles is None:
+        return ""
+    steps = found.tiles.steps(found.height, found.width)
+    overlaps = [size - step if step else 0 for size, step in zip(found.input_size, steps, strict=True)]
+    return f", in {found.tiles}, overlap {_by(overlaps)}"
 
 
 def _parity(provenance: dict[str, Any]) -> str:

@@ -55,6 +55,19 @@ def command(
             help="Of the network's input in pixels: 192x512, or 320 for a square. Default: the preset's.",
         ),
     ] = None,
+    tiles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROWSxCOLUMNS",
+            help="See large frames in so many overlapping tiles, each of the size above: 2x3.",
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS", help="That neighbouring tiles share: 64. Default: a quarter of a tile's side."
+        ),
+    ] = None,
     roi: Annotated[
         str | None, typer.Option(metavar="X,Y,W,H", help="Part of the frame to look at, in pixels.")
     ] = None,
@@ -73,11 +86,13 @@ def command(
     Exit codes: 8 trained, but some images could not be read.
 
     Example: edgead train simplenet photos -o solar.model
+
+    Large frames: edgead train patchcore photos -o sheet.model --size 256 --tiles 2x3
     """
     from edgead.cli._output import emit
     from edgead.cli._progress import RichProgress
     from edgead.cli._roi import parse_roi
-    from edgead.cli._size import parse_size
+    from edgead.cli._size import parse_size, parse_tiles
     from edgead.errors import ImagesSkipped
     from edgead.workflows.train import train
 
@@ -95,6 +110,8 @@ def command(
         bank_type=bank_type,
         steps=steps,
         size=None if size is None else parse_size(size),
+        tiles=None if tiles is None else parse_tiles(tiles),
+        overlap=overlap,
         roi=parse_roi(roi),
         bit_depth=bit_depth,
         overwrite=overwrite,

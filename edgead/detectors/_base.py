@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from edgead.errors import UsageError
+from edgead.tiling import Tiling, tiling_of
 from edgead.types import Geometry, PostRecipe
 
 if TYPE_CHECKING:
@@ -49,15 +50,28 @@ class Detector(nn.Module, ABC):
     @property
     @abstractmethod
     def post_recipe(self) -> PostRecipe:
-        """What happens to the raw map after the network."""
+        """What happens to the raw map of one input of the network (`edgead.tiling.joined` for all tiles)."""
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """The tiles of an image that the network sees one by one; None where it sees the whole.
+
+        Raises:
+            UsageError: their maps do not fit together.
+        """
+        recipe = self.post_recipe
+        return tiling_of(self.geometry, recipe.grid, recipe.pad)
 
     @abstractmethod
     def forward(self, image: Tensor) -> DetectorOutput:
-        """Score (N, H, W, 3) uint8 RGB images of exactly `geometry.input_size`."""
+        """Score (N, H, W, 3) uint8 RGB images, or tiles of them, of exactly `geometry.input_size`."""
 
     def config_dict(self) -> dict[str, Any]:
         """The config as JSON values; `from_config` gives the same network back, without weights."""
-        return asdict(self.config)
+        values = asdict(self.config)
+        if self.geometry.tiles is None:  # an older edgead reads it, too
+            del values["geometry"]["tiles"]
+        return values
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:

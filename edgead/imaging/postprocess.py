@@ -116,7 +116,7 @@ class Postprocess:
             heatmap=heatmap,
             max_regions=max_regions,
             pixel_threshold=thresholds.pixel,
-            heatmap_range=_heatmap_range(thresholds),
+            heatmap_range=heatmap_range(thresholds),
             graph_score=self._graph_score(graph_score),
             min_area=min_area,
         )
@@ -159,7 +159,32 @@ class Postprocess:
         return float(score)
 
 
-def _heatmap_range(thresholds: Thresholds) -> tuple[float, float]:
+class RegionFinder:
+    """Regions of maps that something else made, by the kernel that makes them for `Postprocess`.
+
+    Args:
+        map_size: (H, W).
+    """
+
+    def __init__(self, map_size: tuple[int, int]) -> None:
+        rows, columns = (Banded.from_dense(np.eye(side)) for side in map_size)
+        self._kernel = Postprocessor(map_size, rows, columns)  # the map is its own operator's output
+
+    def __call__(
+        self, anomaly_map: npt.NDArray[np.float32], thresholds: Thresholds, max_regions: int = 64
+    ) -> tuple[Region, ...]:
+        """In map pixels, highest peak first.
+
+        Args:
+            anomaly_map: (H, W) float32, raw units.
+            thresholds: `pixel` counts.
+            max_regions: at most so many.
+        """
+        found = self._kernel.run(anomaly_map, max_regions=max_regions, pixel_threshold=thresholds.pixel)
+        return found.regions
+
+
+def heatmap_range(thresholds: Thresholds) -> tuple[float, float]:
     """`display_range`; where it is empty (threshold not above the median), a step at the pixel threshold."""
     low, high = (float(np.float32(limit)) for limit in thresholds.display_range)
     if low < high:

@@ -73,6 +73,16 @@ class CprRecipe:
     save_every: int = 100
 
 
+def no_tiles(options: Mapping[str, Any]) -> str | None:
+    """Why `edgead train --tiles` refuses it; None where it does not."""
+    if options.get("foreground") == "off":
+        return None
+    return (
+        "it takes what lies in the middle of an image for the object, and a tile shows any part; look at all "
+        "of it with --foreground off"
+    )
+
+
 def load_frozen(detector: Cpr, file: Path | None, *, progress: Progress) -> LoadedWeights:
     """Fill the part that is not trained, the backbone; see `load_weights`."""
     return load_weights(detector.backbone, detector.config.backbone, file, progress=progress)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FROZEN = "backbone"
 OPTIONS: frozenset[str] = frozenset()
 
+
 _IMAGES, _POSITIONS = 8, 256  # at once, of the sums and of the inversion
 
 
@@ -39,6 +40,14 @@ class PadimRecipe:
 
     epsilon: float = 0.01
     min_images: int = 8
+
+
+def no_tiles(options: Mapping[str, Any]) -> str:
+    """Why `edgead train --tiles` refuses it."""
+    return (
+        "it learns what is normal at each place of an aligned object, and a place in a tile is another place "
+        "of the object in each tile; take a larger --size instead, or another detector such as patchcore"
+    )
 
 
 def load_frozen(detector: Padim, file: Path | None, *, progress: Progress) -> LoadedWeights:

@@ -121,6 +121,7 @@ class Work:
             skipped=images.skipped,
             bundle=self._bundle.name,
             streams=plan.streams,
+            tiles=1 if (found := session.geometry.tiles) is None else found.count,
             judged=plan.judged(run),
             doubt=doubt,
             warnings=[*busy, *images.warnings(), *filter(None, [session.warning])],

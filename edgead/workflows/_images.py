@@ -29,7 +29,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class LoadedImages:
-    """Images as the network sees them.
+    """Images after preprocessing, of which the network sees all or tiles.
 
     Attributes:
         items: the images that could be read, in the order given.
@@ -81,7 +81,7 @@ def load_pixels(
     import numpy as np
 
     preprocess = Preprocess(geometry)
-    height, width = geometry.input_size
+    height, width = geometry.image_size
     pixels = np.empty((len(items), height, width, 3), np.uint8)
     good: list[ImageItem] = []
     sizes: list[tuple[int, int]] = []

@@ -20,6 +20,7 @@ from edgead.exporters._base import CompiledTarget, Exporter
 from edgead.exporters._qdq import Int8Recipe, encode, layers, observed, pixel_tensors
 from edgead.imaging.postprocess import Postprocess
 from edgead.progress import Progress, Silent
+from edgead.tiling import Tiling
 from edgead.types import Geometry, Target
 from edgead.workflows._images import load_pixels
 from edgead.workflows._sides import Side
@@ -49,6 +50,7 @@ def calibrate(
     images: Mapping[ImageItem, str],
     geometry: Geometry,
     *,
+    tiling: Tiling | None,
     postprocess: Postprocess,
     limit: float,
     rule: RangeRule,
@@ -64,7 +66,8 @@ def calibrate(
         graphs: name in the bundle to path; the first is graph.onnx, which tells how anomalous an image is.
         images: good ones, with their content hashes.
         geometry: the detector's.
-        postprocess: the detector's.
+        tiling: the detector's; with one, tiles are what the graphs are run on.
+        postprocess: the detector's, of one input of the graph.
         limit: raw score from which the MODEL calls an image NG.
         rule: how ranges are made of values.
         bit_depth: of 16-bit files.
@@ -74,19 +77,22 @@ def calibrate(
         DatasetError: no image can be read.
         EngineError: a tensor is not finite on an image.
     """
-    pool = sorted(images, key=images.__getitem__)[: _POOL * _MAX_IMAGES]
+    parts = 1 if tiling is None else tiling.count
+    pool = sorted(images, key=images.__getitem__)[: max(1, _POOL * _MAX_IMAGES // parts)]
     loaded = load_pixels(pool, geometry, bit_depth=bit_depth, progress=progress, name="images for INT8")
-    chosen = spread(loaded.pixels, _MAX_IMAGES, _SEED)
+    inputs = loaded.pixels if tiling is None else tiling.cut(loaded.pixels)
+    chosen = spread(inputs, _MAX_IMAGES, _SEED)
     if len(chosen) < _FEW_IMAGES:
         progress.say(
             f"INT8 ranges from {len(chosen)} images: values that these do not show are clipped; "
             f"{_FEW_IMAGES} or more, better 100, make sure of them"
         )
-    pixels = loaded.pixels[list(chosen)]
+    pixels = inputs[list(chosen)]
     if (pixels == pixels[:1]).all():
         progress.say("all images for INT8 are the same: the ranges hold for that one picture only")
     scores: list[float] = []
-    paths = [str(loaded.items[index].path) for index in chosen]
+    shown = [loaded.items[index // parts] for index in chosen]
+    paths = [str(item.path) for item in shown]
     found = {}
     for name, graph in graphs.items():
         tensors, known, run = _observable(graph)
@@ -103,12 +109,12 @@ def calibrate(
         found[name] = {**ranges_of(observe(step, pixels, paths, progress=progress), rule), **known}
     odd = sorted((value, path) for value, path in zip(scores, paths, strict=True) if value >= limit)[::-1]
     if odd:
-        shown = ", ".join(path for _, path in odd[:_NAMED])
+        worst = ", ".join(path for _, path in odd[:_NAMED])
         progress.say(
-            f"{len(odd)} of {len(paths)} images for INT8 score as anomalous, the worst first: {shown}; a "
+            f"{len(odd)} of {len(paths)} images for INT8 score as anomalous, the worst first: {worst}; a "
             "defect among good images widens the ranges: look at them, and take out what is not good"
         )
-    hashes = tuple(images[loaded.items[index]] for index in chosen)
+    hashes = tuple(dict.fromkeys(images[item] for item in shown))
     return CalibrationTable(rule=rule, images=hashes, seed=_SEED, graphs=found)
 
 

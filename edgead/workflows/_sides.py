@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.bundle.manifest import GraphParity
 from edgead.errors import EngineError
+from edgead.imaging.map_operator import Banded, build
+from edgead.imaging.postprocess import Postprocess
 from edgead.progress import Progress
 from edgead.runtimes._driver import Scorer
+from edgead.runtimes._pipeline import EngineScorer
+from edgead.runtimes._tiled import tiled
+from edgead.tiling import joined
 from edgead.types import Target
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from edgead.detectors._base import Detector
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,26 @@ def check_finite(side: Side, target: Target) -> None:
             f"{target} gives no finite score for {failed} of {len(side.scores)} images; leave it out, or try "
             "another precision"
         )
+
+
+def model_side(
+    detector: Detector, pixels: npt.NDArray[np.uint8], *, progress: Progress, name: str, threads: int = 0
+) -> Side:
+    """Run `pixels` (N, H, W, 3) through a MODEL in torch.
+
+    Raises:
+        EngineError: an image has no finite score.
+    """
+    from edgead.exporters.reference import TorchReference
+
+    post = joined(detector.post_recipe, detector.geometry)
+    matrix_h, matrix_w = (Banded.from_dense(matrix) for matrix in build(post))
+    target = Target("torch", "fp32")
+    with tiled(TorchReference(detector), detector.tiling).open(Path(), target, threads=threads) as opened:
+        scorer = EngineScorer(opened, Postprocess(post, (matrix_h, matrix_w)))
+        side = score_side(scorer, pixels, progress=progress, name=name)
+    check_finite(side, target)
+    return side
 
 
 def graph_parity(reference: Side, graph: Side, images: int) -> GraphParity:

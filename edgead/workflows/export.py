@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from edgead.bundle.head import BANK_SEARCH, WINDOW_SEARCH
 from edgead.bundle.manifest import (
+    SCHEMA,
+    TILED_SCHEMA,
     DetectorInfo,
     GraphParity,
     Manifest,
@@ -21,6 +23,7 @@ from edgead.bundle.manifest import (
     utc_now,
 )
 from edgead.bundle.writer import BundleWriter, Form
+from edgead.calibration.drift import drift
 from edgead.calibration.int8 import RangeRule
 from edgead.discovery import load as load_plugin
 from edgead.errors import GateFailed
@@ -36,7 +39,9 @@ from edgead.progress import Progress, Silent
 from edgead.runtimes._base import Runtime
 from edgead.runtimes._pipeline import EngineScorer
 from edgead.runtimes._registry import engines, runtime_for
+from edgead.runtimes._tiled import tiled
 from edgead.runtimes._typed_graph import TypedGraphRuntime
+from edgead.tiling import joined
 from edgead.types import Target, Thresholds
 from edgead.workflows import _export_bundle as parts
 from edgead.workflows._evidence import Evidence, ThresholdChoice, gather
@@ -45,7 +50,7 @@ from edgead.workflows._gates import auroc_failures, collapse_failures, decisions
 from edgead.workflows._images import Skipped
 from edgead.workflows._int8 import MAP_ERROR, Int8Builder, calibrate, tried_images
 from edgead.workflows._int8 import REPORT as CALIBRATION
-from edgead.workflows._sides import Side, check_finite, graph_parity, score_side
+from edgead.workflows._sides import Side, check_finite, graph_parity, model_side, score_side
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,7 +171,6 @@ def export(
     """
     from edgead.detectors.model_file import load
     from edgead.exporters.onnx_exporter import export_graph
-    from edgead.exporters.reference import TorchReference
 
     show, choice = progress or Silent(), choice or ThresholdChoice()
     exporters = Exporters(tensorrt)
@@ -192,8 +196,9 @@ def export(
             bit_depth=bit_depth,
             progress=show,
         )
-        matrix_h, matrix_w = (Banded.from_dense(matrix) for matrix in build(detector.post_recipe))
-        postprocess = Postprocess(detector.post_recipe, (matrix_h, matrix_w))
+        post, tiling = joined(detector.post_recipe, detector.geometry), detector.tiling
+        matrix_h, matrix_w = (Banded.from_dense(matrix) for matrix in build(post))
+        postprocess = Postprocess(post, (matrix_h, matrix_w))
 
         show.say(f"lowering {info.preset} to graph.onnx")
         lowered = lowering.lower(detector)
@@ -207,7 +212,7 @@ def export(
             lowering.write_search(detector, lowered, graph.path)
 
         def score(runtime: Runtime, path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
-            with runtime.open(path, target, threads=threads) as opened:
+            with tiled(runtime, tiling).open(path, target, threads=threads) as opened:
                 scorer = EngineScorer(opened, postprocess)
                 side = score_side(scorer, pixels, progress=progress, name=f"scoring {target}")
             check_finite(side, target)
@@ -217,9 +222,12 @@ def export(
             return score(runtime_for(target.engine), path, target, pixels, progress)
 
         pixels = evidence.pixels
-        reference = score(TorchReference(detector), model, Target("torch", "fp32"), pixels, show)
+        reference = model_side(detector, pixels, progress=show, name="scoring torch:fp32", threads=threads)
         sides = {_GRAPH_TARGET: engine(graph.path, _GRAPH_TARGET, pixels, show)}
         limits = evidence.thresholds(reference, choice)
+        known = info.provenance.get("reserved_scores")
+        if known and (warning := drift(known, reference.scores[: len(evidence.good)])):
+            show.say(warning)
 
         def stand_in(path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
             as_graph = Target("onnxruntime", target.precision, target.device)
@@ -242,7 +250,8 @@ def export(
                 {path.relative_to(work).as_posix(): path for path in sources},
                 evidence.folder,
                 detector.geometry,
-                postprocess=postprocess,
+                tiling=tiling,
+                postprocess=Postprocess(detector.post_recipe),
                 limit=limits.image,
                 rule=ranges,
                 bit_depth=bit_depth,
@@ -303,10 +312,11 @@ def export(
         for path in sorted(files):
             writer.add_file(path.relative_to(work).as_posix(), path)
         manifest = Manifest(
+            schema=SCHEMA if tiling is None else TILED_SCHEMA,
             created_by=created_by(),
             detector=DetectorInfo(name=detector.name, preset=info.preset, config=detector.config_dict()),
             geometry=detector.geometry,
-            post=detector.post_recipe,
+            post=post,
             operator=writer.add_operator(matrix_h, matrix_w),
             graph=parts.graph_entry(graph, detector),
             targets=tuple(

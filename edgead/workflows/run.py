@@ -233,7 +233,10 @@ class _Judge:
         except (InputError, EngineError) as error:
             record |= {"error": str(error), "cause": "engine" if isinstance(error, EngineError) else "image"}
             return Judged(path, "ERROR", math.nan, error=str(error)), record
-        record["timings_ms"] = {stage: round(ms, 4) for stage, ms in prediction.timings_ms.items()}
+        timings = record["timings_ms"] = {stage: round(ms, 4) for stage, ms in prediction.timings_ms.items()}
+        tiles = self._session.geometry.tiles
+        if tiles is not None:
+            record |= {"tiles": tiles.count, "tile_ms": round(timings["engine"] / tiles.count, 4)}
         error_text = ""
         if prediction.decision == "ERROR":
             error_text = f"{prediction.target} gave the score {prediction.score_raw} for {path}: no number"

@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.bundle.manifest import created_by, utc_now
+from edgead.calibration.drift import score_quantiles
 from edgead.data.folder import good_images, hash_items
 from edgead.data.split import reserve
 from edgead.discovery import load as load_plugin
 from edgead.errors import UsageError
 from edgead.progress import Progress, Silent
+from edgead.tiling import Tiling, laid_out
 from edgead.types import Geometry
 from edgead.workflows._images import Skipped, load_pixels
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from edgead.backbones._weights import LoadedWeights
     from edgead.detectors.model_file import ModelInfo
 
@@ -62,6 +67,8 @@ def train(
     bank_type: str | None = None,
     steps: int | None = None,
     size: tuple[int, int] | None = None,
+    tiles: tuple[int, int] | None = None,
+    overlap: int | None = None,
     roi: tuple[int, int, int, int] | None = None,
     bit_depth: int | None = None,
     overwrite: bool = False,
@@ -90,7 +97,10 @@ def train(
         bank_budget: MiB for the references that a detector keeps; None = all of them.
         bank_type: ``fp32``, ``fp16`` or ``int8``: how they are stored; None = as the preset says.
         steps: optimiser steps instead of the preset's (SimpleNet: per meta-epoch).
-        size: (H, W) all of the frame (or ROI) is scaled to it; None = the preset's.
+        size: (H, W) all of the frame (or ROI) is scaled to it; None = the preset's. With `tiles`, of a tile.
+        tiles: (rows, columns) of overlapping tiles that the network sees of a larger image, and is trained
+            on; None = it sees the whole image at once.
+        overlap: pixels that neighbouring tiles share; None = a quarter of a tile's side, or a little more.
         roi: (x, y, w, h) in frame pixels that the detector looks at; None = the whole frame.
         bit_depth: significant bits of 16-bit files.
         overwrite: replace a MODEL at `output`.
@@ -98,7 +108,7 @@ def train(
         progress: bars and messages.
 
     Raises:
-        UsageError: an unknown detector or option, or a size that the detector cannot take.
+        UsageError: an unknown detector or option, or a size or tiles that the detector cannot take.
         OutputError: `output` exists or cannot be written, or an unfinished training differs from this one.
         DatasetError: no good images, or fewer than two different ones that can be read.
         WeightsError: the backbone's or teacher's weights do not fit or cannot be had.
@@ -117,6 +127,7 @@ def train(
     import torch
 
     from edgead.training._state import ResumeState
+    from edgead.workflows._sides import model_side
 
     recipe = _recipe(preset["training"], steps)
     training = load_plugin("edgead.training", preset["detector"], kind="training recipe")
@@ -129,10 +140,19 @@ def train(
     }
     options = {name: value for name, value in options.items() if value is not None}
     _check_options(preset["detector"], training.OPTIONS, options)
-    network: Any = _registry.detector_class(preset["detector"]).from_config(
-        _config(preset["config"], size, roi)
-    )
+    kind = _registry.detector_class(preset["detector"])
+    if tiles is not None:
+        _check_tiles(preset["detector"], training, options)
+    elif overlap is not None:
+        raise UsageError(f"--overlap {overlap} is of tiles: say how many, for instance --tiles 2x3")
+    config = _config(preset["config"], size or (tiles and _input_size(preset["config"])), roi)
+    network: Any = kind.from_config(config)
+    if tiles is not None:
+        geometry = laid_out(network.geometry, tiles, overlap, network.post_recipe)
+        network = kind.from_config({**config, "geometry": asdict(geometry)})
     source = training.load_frozen(network, weights, progress=progress)
+    if tiles is not None:
+        progress.say(f"{network.geometry.tiles}, of images of {_by(network.geometry.image_size)} pixels")
     images = load_pixels(
         good_images(data), network.geometry, progress=progress, name="images", bit_depth=bit_depth
     )
@@ -155,8 +175,7 @@ def train(
     }
     record = training.fit(
         network,
-        images.pixels[list(trained)],
-        images.pixels[list(reserved)],
+        *(_network_inputs(network.tiling, images.pixels[list(part)]) for part in (trained, reserved)),
         recipe=recipe,
         seed=seed,
         state=ResumeState(partial, fingerprint),
@@ -175,6 +194,11 @@ def train(
             "reserve_share": reserve_share,
             "train_hashes": fingerprint["images to train on"],
             "reserved_hashes": fingerprint["reserved images"],
+            "reserved_scores": score_quantiles(
+                model_side(
+                    network, images.pixels[list(reserved)], progress=progress, name="reserved images"
+                ).scores
+            ),
             "skipped": [str(item.path) for item in images.skipped],
             **_origin(training.FROZEN, source),
             "recipe": recipe,
@@ -199,6 +223,26 @@ def _config(
 ) -> dict[str, Any]:
     geometry = Geometry.from_values({**preset["geometry"], "roi": roi})
     return {**preset, "geometry": asdict(geometry if size is None else geometry.resized(size))}
+
+
+def _input_size(preset: Mapping[str, Any]) -> tuple[int, int]:
+    return Geometry.from_values(preset["geometry"]).input_size
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _network_inputs(tiling: Tiling | None, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The images (N, H, W, 3), or all tiles of them: which of them are held out, is decided by image."""
+    return pixels if tiling is None else tiling.cut(pixels)
+
+
+def _check_tiles(detector: str, training: Any, options: Mapping[str, Any]) -> None:
+    """A recipe that cannot learn from tiles says why in `no_tiles`."""
+    refusal = getattr(training, "no_tiles", None)
+    if refusal is not None and (why := refusal(options)):
+        raise UsageError(f"{detector} cannot be trained on tiles: {why}")
 
 
 def _check_options(detector: str, known: Collection[str], given: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ from edgead.runtimes._base import Runtime
 from edgead.runtimes._driver import RuntimeName
 from edgead.runtimes._pipeline import EngineScorer
 from edgead.runtimes._registry import availability, runtime_for
+from edgead.runtimes._tiled import tiled
 from edgead.runtimes.session import Session
 from edgead.types import Target, Thresholds
 from edgead.workflows._gates import au_pro_failures, auroc_failures, decisions, parity_failures
@@ -189,7 +190,7 @@ def verify(
         postprocess = Postprocess(manifest.post, (matrix_h, matrix_w))
 
         def refer(engine: Runtime, path: Path, target: Target) -> Side:
-            with engine.open(path, target, threads=threads) as ready:
+            with tiled(engine, manifest.tiling).open(path, target, threads=threads) as ready:
                 scorer = EngineScorer(ready, postprocess)
                 return score_side(scorer, loaded.pixels, progress=show, name=f"scoring {target}")
 

@@ -21,7 +21,7 @@ from edgead.errors import EngineError, InternalError, RuntimeMissingError
 
 FOLDER = Path(__file__).parent
 HEADER = "common.cuh"
-SOURCES = ("post", "preprocess")
+SOURCES = ("bank_search", "post", "preprocess", "window_search")
 """Stems of the .cu files."""
 
 _OPTIONS = ("--std=c++17", "--fmad=false", "--ptxas-options=-v")
@@ -106,6 +106,15 @@ def compile_source(name: str, capability: tuple[int, int], *, cache: Path | None
         _write(log, compiled.log.encode())
         _write(cubin, compiled.cubin)  # last: where it is, the log is
     return compiled
+
+
+def require_nvrtc() -> None:
+    """Look whether kernels can be compiled here.
+
+    Raises:
+        RuntimeMissingError: NVRTC or its binding is not installed.
+    """
+    _nvrtc()
 
 
 def cache_folder() -> Path:

@@ -73,6 +73,7 @@ class CudaPreprocess:
 
     Attributes:
         shape: (H, W, 3) of the result, uint8 RGB.
+        rows: (first, end) rows of the frame that it may read.
     """
 
     def __init__(self, device: Device, geometry: Geometry, pixel_format: str, size: tuple[int, int]) -> None:
@@ -112,21 +113,28 @@ class CudaPreprocess:
             )
         window_y, window_x, window_height, window_width = resolved.window
         self.shape = (window_height, window_width, 3)
+        # Bayer pixels at a border take neighbours up to two rows away.
+        self.rows = (max(0, y - 2), min(height, y + roi_height + 2))
         self._device = device
+        self._taken: list[int] = []
         self._steps: list[tuple[Kernel, FilterParams | LinearParams]] = []
         columns = (roi_width, resolved.width, window_x, window_width)
         rows = (roi_height, resolved.height, window_y, window_height)
         unchanged = (roi_height, roi_width) == (resolved.height, resolved.width)
-        if geometry.resampler == "opencv_linear" or unchanged:
-            self._plan_linear(columns, rows)
-        else:
-            # Pillow filters the rows first where that drops many more of them (resampler_pillow.cpp).
-            dropped, columns_dropped = roi_height - resolved.height, roi_width - resolved.width
-            self._plan_pillow(
-                pillow_axis(*columns),
-                pillow_axis(*rows),
-                rows_first=dropped > 0 and dropped > 2 * columns_dropped,
-            )
+        try:
+            if geometry.resampler == "opencv_linear" or unchanged:
+                self._plan_linear(columns, rows)
+            else:
+                # Pillow filters the rows first where that drops many more of them (resampler_pillow.cpp).
+                dropped, columns_dropped = roi_height - resolved.height, roi_width - resolved.width
+                self._plan_pillow(
+                    pillow_axis(*columns),
+                    pillow_axis(*rows),
+                    rows_first=dropped > 0 and dropped > 2 * columns_dropped,
+                )
+        except BaseException:
+            self.close()
+            raise
 
     def enqueue(self, frame: int, stride: int, out: int) -> None:
         """Put the kernels into the stream.
@@ -150,8 +158,15 @@ class CudaPreprocess:
             grid = (p.height, -(-p.width // _THREADS), 1)
             self._device.launch("preprocess", kernel, grid, _THREADS, p)
 
+    def close(self) -> None:
+        """Free its device memory."""
+        self._steps.clear()
+        while self._taken:
+            self._device.free(self._taken.pop())
+
     def _kept(self, values: npt.NDArray[np.generic]) -> int:
-        return constant(self._device, values, "the preprocess kernel's weights")
+        self._taken.append(constant(self._device, values, "the preprocess kernel's weights"))
+        return self._taken[-1]
 
     def _plan_linear(self, columns: tuple[int, int, int, int], rows: tuple[int, int, int, int]) -> None:
         p = LinearParams(self._view)
@@ -176,13 +191,15 @@ class CudaPreprocess:
             middle = (rows.end - rows.first, width)
             passes = (("resize_columns", columns, 0), ("resize_rows", rows, rows.first))
         between = _pixel_view("RGB8", *middle)
-        between.data = self._device.allocate(3 * middle[0] * middle[1], "the preprocess kernel's first pass")
+        size = 3 * middle[0] * middle[1]
+        between.data = self._device.allocate(size, "the preprocess kernel's first pass")
+        self._taken.append(between.data)
         between.stride = 3 * middle[1]
         views, sizes, outs = (source, between), (middle, (height, width)), (between.data, None)
-        for (kernel, axis, origin), view, size, out in zip(passes, views, sizes, outs, strict=True):
+        for (kernel, axis, origin), view, sides, out in zip(passes, views, sizes, outs, strict=True):
             p = FilterParams(view)
             p.start, p.count = self._kept(axis.start - np.uint32(origin)), self._kept(axis.count)
-            p.weights, p.out, (p.height, p.width) = self._kept(axis.weights), out, size
+            p.weights, p.out, (p.height, p.width) = self._kept(axis.weights), out, sides
             self._steps.append((kernel, p))
 
 

@@ -62,6 +62,10 @@ def test_an_explicit_runtime_never_falls_back(
     result = edgead("run", part, images, "-o", tmp_path / "b", "--json", *OPENVINO)
     assert json.loads(result.stdout)["runtime"] == "python"
     assert edgead("run", part, images, "-o", tmp_path / "c", "--runtime", "java").exit_code == 2
+    result = edgead("run", part, images, "-o", tmp_path / "d", "--runtime", "cuda", *OPENVINO)
+    assert result.exit_code == 2
+    assert "openvino:fp32 runs on no NVIDIA GPU" in result.stderr
+    assert edgead("run", part, images, "-o", tmp_path / "e", "--runtime", "cuda").exit_code == 7
 
 
 @pytest.mark.parametrize("runtime", ["native", "python"])

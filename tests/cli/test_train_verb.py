@@ -90,6 +90,29 @@ def test_good_images_become_a_model(photos: Path, tmp_path: Path) -> None:
     assert not model_file.partial_path(tmp_path / "m").exists()
 
 
+def test_large_frames_are_seen_in_tiles(photos: Path, tmp_path: Path) -> None:
+    arguments = ("train", "small", photos, "-o", tmp_path / "m", "--json", "--tiles", "1x2", "--steps", "1")
+    code, out, err = run(*arguments, "--size", "32x64", "--overlap", "12")
+    assert code == 0, err
+    assert "1x2 tiles of 32x64, of images of 32x116 pixels" in err
+    assert (json.loads(out)["trained"], json.loads(out)["reserved"]) == (6, 6)  # by image
+    detector, info = model_file.load(tmp_path / "m")
+    assert detector.geometry.image_size == (32, 116)
+    assert detector.geometry.input_size == (32, 64)
+    assert info.config["geometry"]["tiles"] == {"rows": 1, "columns": 2, "height": 32, "width": 64}
+    plain = run("train", "small", photos, "-o", tmp_path / "plain", "--steps", "1")
+    assert plain[0] == 0, plain[2]
+    assert "tiles" not in model_file.read_info(tmp_path / "plain").config["geometry"]
+    for wrong, words in (
+        (("--tiles", "6"), "--tiles '6': give rows x columns"),
+        (("--tiles", "1x2", "--overlap", "13"), "an overlap of 13 pixels does not fit"),
+        (("--overlap", "12"), "say how many, for instance --tiles 2x3"),
+    ):
+        code, _, err = run("train", "small", photos, "-o", tmp_path / "x", *wrong)
+        assert code == 2, err
+        assert words in " ".join(err.split())
+
+
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n broken"], ids=["empty", "corrupt"])
 def test_one_bad_image_is_skipped_and_said(photos: Path, tmp_path: Path, content: bytes) -> None:
     (photos / "bad.png").write_bytes(content)

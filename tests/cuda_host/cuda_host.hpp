@@ -33,6 +33,10 @@ struct Index {
   unsigned x, y, z;
 };
 
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+
 namespace cuda_host {
 
 enum Wait : unsigned char { RUN, WARP, BLOCK, DONE };

@@ -19,6 +19,8 @@ SUITES = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
     "command",
     [
         ("bank_search.py", "--rounds", "1", "--cases", "0", "--growth", "1000"),
+        ("cuda_kernels.py", "--rounds", "1", "--capabilities", "9.0"),
+        ("cuda_searches.py", "--rounds", "1", "--images", "1"),
         (
             *("gpu_headline.py", "--device", "cpu", "--presets", "stfpm", "--batches", "2"),
             *("--rounds", "1", "--warmup", "1"),

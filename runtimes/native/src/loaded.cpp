@@ -53,7 +53,7 @@ std::shared_ptr<const Loaded> load(const std::string &path, const LoadOptions &o
   const Manifest &manifest = bundle.manifest();
   loaded->generation = generation;
   loaded->cpu_mask = options.engine.cpu_mask;
-  loaded->shapes = tensor_shapes(manifest);
+  loaded->shapes = whole_shapes(manifest);
   loaded->operator_h = bundle.operator_h();
   loaded->operator_w = bundle.operator_w();
   if (options.without_engine) {

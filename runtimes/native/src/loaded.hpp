@@ -31,7 +31,7 @@ struct Loaded {
   const TargetEntry *target = nullptr;  // of the bundle; NULL without an engine
   std::shared_ptr<Engine> engine;       // likewise
   std::string engine_version, engine_library;
-  TensorShapes shapes{};
+  TensorShapes shapes{};  // of the engine
   BandedMatrix operator_h, operator_w;
   std::vector<Golden> golden;
   std::uint64_t cpu_mask = 0;

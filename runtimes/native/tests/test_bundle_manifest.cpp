@@ -258,7 +258,7 @@ void check_head() {
   in_head("/levels/0/width", 0, "width 0 is out of range");
   in_head("/levels/0/bank_file", "other.bin", "bank_file 'other.bin' is not among the target's files");
   in_head("/levels/0/bank_file", sound["targets"][0]["main_file"], "is not among the target's files");
-  in_head("/grid", {4, 5}, "head: grid is not post.grid, 4x4");
+  in_head("/grid", {4, 5}, "head: grid is not that of graph, 4x4");
   Json large = with_head();
   large["targets"][0]["head"]["references"] = 1 << 20;
   large["targets"][0]["head"]["dim"] = 4096;
@@ -309,7 +309,7 @@ void check_bank() {
   in_head("/neighbours", 2, "neighbours_file '' is not among the target's files");
   in_head("/bank_file", "other.bin", "bank_file 'other.bin' is not among the target's files");
   in_head("/bank_file", sound["targets"][0]["main_file"], "is not among the target's files");
-  in_head("/grid", {4, 5}, "head: grid is not post.grid, 4x4");
+  in_head("/grid", {4, 5}, "head: grid is not that of graph, 4x4");
   Json tree = with_bank();
   tree["targets"][0]["head"]["vectors"] = 1 << 25;
   tree["targets"][0]["head"]["dim"] = 4096;
@@ -322,6 +322,73 @@ void check_bank() {
   REFUSED(parse_manifest(tree.dump(), "m"), EDGEAD_ERR_BUNDLE, "head: 6 neighbours of 5 vectors");
 }
 
+// The golden network on 2x3 tiles of an image of 14x16: one row of cells shared, and two columns.
+Json tiled() {
+  Json tree = sound;
+  tree["schema"] = 2;
+  tree["geometry"]["height"] = 14;
+  tree["geometry"]["width"] = 16;
+  tree["geometry"]["tiles"] = {{"rows", 2}, {"columns", 3}, {"height", 8}, {"width", 8}};
+  tree["post"]["grid"] = {7, 8};
+  tree["post"]["output"] = {14, 16};
+  tree["operator"]["h"]["rows"] = 14;
+  tree["operator"]["h"]["cols"] = 7;
+  tree["operator"]["w"]["rows"] = 16;
+  tree["operator"]["w"]["cols"] = 8;
+  return tree;
+}
+
+void check_tiles() {
+  const auto read = [](const char *place, const Json &value) {
+    Json tree = tiled();
+    if (*place != '\0') tree[Json::json_pointer(place)] = value;
+    return parse_manifest(tree.dump(), "m");
+  };
+  const auto bad = [&](const char *place, const Json &value, const std::string &message) {
+    REFUSED(read(place, value), EDGEAD_ERR_BUNDLE, message);
+  };
+  const edgead::Manifest m = read("", nullptr);
+  CHECK_EQ(m.schema, 2);
+  CHECK(m.tiling.has_value());
+  CHECK_EQ(m.tiling->rows.step, 6);
+  CHECK_EQ(m.tiling->rows.step_cells, 3);
+  CHECK_EQ(m.tiling->columns.count, 3);
+  CHECK_EQ(m.tiling->columns.step, 4);
+  CHECK_EQ(m.tiling->columns.step_cells, 2);
+  CHECK_EQ(m.graph.input_height, 8);
+  CHECK_EQ(m.image_size()[0], 14);
+  CHECK_EQ(m.graph_grid()[1], 4);
+  CHECK(!parse_manifest(with("/geometry/tiles", nullptr).dump(), "m").tiling);
+  bad("/schema", 1, "m: geometry.tiles needs schema 2, not 1");
+  bad("/geometry/tiles", Json::array(), "m: geometry.tiles is [], must be an object");
+  bad("/geometry/tiles", {{"rows", 2}}, "m: geometry.tiles: the field");
+  bad("/geometry/tiles/rows", 0, "m: geometry.tiles.rows 0 is out of range");
+  bad("/geometry/tiles/columns", -3, "m: geometry.tiles.columns -3 is out of range");
+  bad("/geometry/tiles/columns", 2.0, "m: geometry.tiles.columns is 2.0, must be an integer");
+  bad("/geometry/tiles/rows", 257, "m: geometry.tiles.rows 257 is out of range");
+  bad("/geometry/tiles/rows", 256, "256 tiles of 8 do not fill the height of 14 evenly");
+  bad("/geometry/tiles/rows", 1, "1 tiles of 8 do not fill the height of 14 evenly");
+  bad("/geometry/tiles/rows", 5, "5 tiles of 8 do not fill the height of 14 evenly");
+  bad("/geometry/tiles/height", 4, "2 tiles of 4 do not fill the height of 14 evenly");
+  bad("/geometry/tiles/height", 14, "2 tiles of 14 do not fill the height of 14 evenly");
+  bad("/geometry/tiles/width", 17, "3 tiles of 17 do not fill the width of 16 evenly");
+  bad("/geometry/window", {8, 8}, "tiles fill the image; that is mode exact, without a window");
+  bad("/geometry/height", 13, "of 8 pixels and 4 + 0 cells, each 5 pixels on, do not join to one map");
+  bad("/post/pad", {1, 1, 0, 0}, "of 8 pixels and 4 + 2 cells, each 6 pixels on, do not join to one map");
+  bad("/post/pad", {2, 2, 0, 0}, "do not join to one map");  // 6 cells on, the map has 4
+  bad("/graph/outputs/0/shape", {1, 1, 4, 5}, "do not join to one map");
+  bad("/graph/outputs/0/shape", {1, 1, 7, 8}, "do not join to one map");
+  bad("/graph/outputs/0/shape", {1, 1, 0, 4}, "a map of 0 cells is out of range");
+  bad("/graph/outputs/0/shape", {1, 1, 4}, "shape must be (1, K, h, w) with tiles");
+  bad("/graph/outputs/0/shape", {2, 1, 4, 4}, "shape must be (1, K, h, w) with tiles");
+  bad("/graph/outputs/0/name", "image_score", "outputs must be float32 anomaly_map");
+  bad("/graph/input/shape", {1, 14, 16, 3}, "must be 'image' uint8 (N, 8, 8, 3)");
+  Json other = tiled();
+  other["post"]["grid"] = {8, 8};
+  other["operator"]["h"]["cols"] = 8;
+  REFUSED(parse_manifest(other.dump(), "m"), EDGEAD_ERR_BUNDLE, "the maps of the tiles join to 7x8, post.grid is 8x8");
+}
+
 // Behind valid hashes.
 void check_against_files() {
   const auto open = [](const Files &files) {
@@ -329,8 +396,8 @@ void check_against_files() {
     return edgead::Bundle::from_zip(reinterpret_cast<const std::uint8_t *>(zip.data()), zip.size(), "z");
   };
   Files files = golden_bundle();
-  files["manifest.json"] = with("/schema", 2).dump();
-  REFUSED(open(files), EDGEAD_ERR_BUNDLE, "schema 2 was made by a newer edgead; upgrade (this one reads up to 1)");
+  files["manifest.json"] = with("/schema", 3).dump();
+  REFUSED(open(files), EDGEAD_ERR_BUNDLE, "schema 3 was made by a newer edgead; upgrade (this one reads up to 2)");
   files["manifest.json"] = with("/graph/data_files", {"graph.data"}).dump();
   REFUSED(open(files), EDGEAD_ERR_BUNDLE, "manifest.json names graph.data, which the bundle lacks");
   for (const char *name : {"post/operator_h.start.i32", "post/operator_w.weights.f32", "golden/good.map.f32"}) {
@@ -381,6 +448,7 @@ int main() {
   check_rest();
   check_head();
   check_bank();
+  check_tiles();
   Json tree = sound;
   CHECK(check_required(tree, tree) > 80);
   check_against_files();

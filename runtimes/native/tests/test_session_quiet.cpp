@@ -16,6 +16,7 @@
 #include <cstdlib>
 
 #include "engines/backends.hpp"
+#include "engines/tiled.hpp"
 #include "session_fixture.hpp"
 
 namespace {
@@ -196,6 +197,14 @@ void check_bank() {
   check_quiet("bank search", [&] { return request->infer({nullptr, 0}); });
 }
 
+void check_tiled() {
+  const edgead::Tiling tiling{{2, 8, 4, 6, 3}, {3, 8, 4, 4, 2}};
+  const std::vector<edgead::OutputTensor> outputs{{"anomaly_map", "f32", {1, 2, 4, 4}}, {"image_score", "f32", {1}}};
+  const auto engine = edgead::open_tiled(std::make_shared<Stored>(outputs), {1, 14, 16, 2, 7, 8, true}, tiling);
+  const auto request = engine->create_request();
+  check_quiet("tiles", [&] { return request->infer({nullptr, 0}); });
+}
+
 }  // namespace
 
 int main() {
@@ -217,5 +226,6 @@ int main() {
   }
   check_search();
   check_bank();
+  check_tiled();
   return check_failures();
 }

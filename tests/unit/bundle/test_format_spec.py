@@ -11,6 +11,7 @@ from typing import Any
 import edgead.bundle
 from edgead.bundle import _codec, _tree, head, sidecar
 from edgead.bundle.manifest import Manifest
+from edgead.types import MAX_TILES
 
 TEXT = (Path(edgead.bundle.__path__[0]) / "FORMAT.md").read_text(encoding="utf-8")
 
@@ -49,4 +50,5 @@ def test_every_limit_stands_in_the_specification() -> None:
     assert f"D (1 to {head.MAX_DIM:,})" in TEXT
     assert f"1 to {head.MAX_LEVELS} `levels`" in TEXT
     assert f"`width` (1 to {head.MAX_SIDE:,}), `window` (odd, 1 to {head.MAX_WINDOW})" in TEXT
+    assert f"(1 to {MAX_TILES} each) tiles" in TEXT
     assert f"at most {head.MAX_BANK_BYTES >> 30} GiB, vectors" in TEXT

@@ -271,7 +271,7 @@ def test_a_bank_is_read_and_written(manifest: Manifest) -> None:
         ("neighbours", 6, "6 neighbours of 5 vectors, must be 0 to 64"),
         ("neighbours", 2, "bank_file '' is not among its files"),
         ("bank_file", "other", "bank_file 'other' is not among its files"),
-        ("grid", [4, 5], "grid is (4, 5), post.grid (4, 4)"),
+        ("grid", [4, 5], "grid is (4, 5), that of graph is (4, 4)"),
         ("grid", [2048, 1024], "grid is 2048x1024, must have 1 to 1048576 cells"),
     ],
 )
@@ -317,7 +317,7 @@ def test_the_head_of_an_engine_that_is_not_known_is_kept(manifest: Manifest) -> 
         ("levels.0.window", 9, "level 0 has a window of 9"),
         ("levels.0.width", 0, "level 0 is 4x0, must be 1 to 32768 a side"),
         ("levels.0.bank_file", "other.bin", "bank_file 'other.bin' is not among its files"),
-        ("grid", [4, 5], "grid is (4, 5), post.grid (4, 4)"),
+        ("grid", [4, 5], "grid is (4, 5), that of graph is (4, 4)"),
     ],
 )
 def test_what_is_wrong_with_a_head_is_said(

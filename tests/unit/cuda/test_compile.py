@@ -13,6 +13,8 @@ from edgead.runtimes.cuda._compile import FOLDER, SOURCES, compile_source
 
 CAPABILITIES = [(7, 5), (8, 0), (8, 6), (8, 7), (8, 9), (9, 0)]
 MOST_REGISTERS = 80  # three blocks of 256 threads per multiprocessor
+# Two of them for 64 sums per thread, three of 128 threads for 36.
+MORE_REGISTERS = {"bank_screen": 128, "window_match": 136}
 MOST_SHARED = 48 * 1024
 
 
@@ -34,7 +36,8 @@ def test_kernels_fit_without_spills(source: str, capability: tuple[int, int], tm
     assert sorted(found) == sorted(kernels)
     for name, taken in found.items():
         assert taken.spill_bytes == taken.stack_bytes == 0, name
-        assert 0 < taken.registers <= MOST_REGISTERS, name
+        most = next((n for stem, n in MORE_REGISTERS.items() if name.startswith(stem)), MOST_REGISTERS)
+        assert 0 < taken.registers <= most, name
         assert taken.shared_bytes <= MOST_SHARED, name
     assert compile_source(source, capability, cache=tmp_path) == compiled  # from the cache
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".cubin", ".log"]

@@ -39,8 +39,8 @@ def test_it_never_falls_back_to_the_cpu(graph: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: known)
     session = onnxruntime.InferenceSession
 
-    def on_cpu(path: str, options: object, providers: list[str]) -> object:
-        assert providers == ["CUDAExecutionProvider"]
+    def on_cpu(path: str, options: object, providers: list[tuple[str, dict[str, str]]]) -> object:
+        assert providers == [("CUDAExecutionProvider", {"use_tf32": "0"})]
         return session(path, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", on_cpu)

@@ -162,3 +162,17 @@ def test_images_that_are_all_the_same_are_said(tiny_model: Path, tmp_path: Path)
         progress=said,
     )
     assert any("are the same: the ranges hold for that one picture only" in line for line in said.lines)
+
+
+def test_another_product_is_told(spine: Any, tmp_path: Path) -> None:
+    own, other = Said(), Said()
+    export(spine.model, tmp_path / "a", calib=spine.data, targets=["onnxruntime:fp32"], progress=own)
+    assert not [line for line in own.lines if "another product" in line]
+    folder = tmp_path / "other"
+    shutil.copytree(spine.data / "test" / "spot", folder)  # as good, a product with a spot on each part
+    export(
+        spine.model, tmp_path / "b", calib=folder, targets=["onnxruntime:fp32"], accept=True, progress=other
+    )
+    told = [line for line in other.lines if "another product" in line]
+    assert len(told) == 1
+    assert "half of the 6 calibration images score above" in told[0]

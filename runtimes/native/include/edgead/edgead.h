@@ -378,7 +378,7 @@ EDGEAD_API edgead_status edgead_model_set_thresholds(edgead_model *model, const 
 typedef struct edgead_model_info {
   uint32_t struct_size;
   uint32_t schema;                    /* of the bundle */
-  uint32_t input_width, input_height; /* the network's pixels */
+  uint32_t input_width, input_height; /* the preprocessed image, which the network sees as a whole or in tiles */
   uint32_t map_width, map_height;     /* map, mask and heatmap at the network's resolution */
   uint32_t has_roi;                   /* 1 = the bundle looks at the ROI below, in frame pixels */
   uint32_t roi_x, roi_y, roi_width, roi_height;

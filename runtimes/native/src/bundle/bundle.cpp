@@ -195,9 +195,8 @@ BandedMatrix Bundle::matrix(const OperatorMatrix &described) const {
 }
 
 GoldenPixels Bundle::golden_pixels(const GoldenImage &image) const {
-  const GraphEntry &graph = manifest_.graph;
-  return {graph.input_width, graph.input_height,
-          decode_png(file(image.file), graph.input_width, graph.input_height, source_ + "/" + image.file)};
+  const auto size = manifest_.image_size();
+  return {size[1], size[0], decode_png(file(image.file), size[1], size[0], source_ + "/" + image.file)};
 }
 
 std::vector<float> Bundle::golden_map(const GoldenExpectation &expected) const {

@@ -17,7 +17,7 @@ using Bytes = std::vector<std::uint8_t>;
 
 class Tree;
 
-// RGB pixels of a golden image: exactly the network's input.
+// RGB pixels of a golden image: exactly the preprocessed image.
 struct GoldenPixels {
   std::uint32_t width, height;
   Bytes rgb;  // height * width * 3
@@ -46,7 +46,7 @@ class Bundle {
   // Bands inside the columns, weights finite (checked at open).
   BandedMatrix operator_h() const { return matrix(manifest_.operator_h); }
   BandedMatrix operator_w() const { return matrix(manifest_.operator_w); }
-  // A golden PNG, decoded; of the network's input size (checked at open). And a target's expected map.
+  // A golden PNG, decoded; of the preprocessed image's size (checked at open). And a target's expected map.
   GoldenPixels golden_pixels(const GoldenImage &image) const;
   std::vector<float> golden_map(const GoldenExpectation &expected) const;
 

@@ -77,6 +77,12 @@ bool JsonField::has(const char *name) const {
   return false;
 }
 
+std::optional<JsonField> JsonField::find(const char *name) const {
+  for (const auto &[key, value] : object().members)
+    if (key == name && !std::holds_alternative<std::monostate>(value.data)) return JsonField(value, below(name), false);
+  return std::nullopt;
+}
+
 std::vector<JsonField> JsonField::items() const {
   const auto *array = std::get_if<std::unique_ptr<JsonValue::Array>>(&value_->data);
   if (array == nullptr) wrong("an array");

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -40,6 +41,7 @@ class JsonField {
   bool is_null() const { return std::holds_alternative<std::monostate>(value_->data); }
   JsonField at(const char *name) const;  // required
   bool has(const char *name) const;
+  std::optional<JsonField> find(const char *name) const;  // none where it is missing or null
   std::vector<JsonField> items() const;
   std::vector<JsonField> items(std::size_t count) const;
   std::vector<std::pair<std::string, JsonField>> members() const;

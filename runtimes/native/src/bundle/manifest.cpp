@@ -17,7 +17,7 @@
 namespace edgead {
 namespace {
 
-constexpr std::uint32_t SCHEMA = 1;
+constexpr std::uint32_t SCHEMA = 2;  // from which on there are tiles
 
 void check_target_name(const TargetEntry &entry, const std::string &where) {
   const std::string &name = entry.target;
@@ -120,18 +120,21 @@ Manifest parse_manifest(const std::string &text, const std::string &source) {
   check_schema(tree, SCHEMA, source);
   const JsonField root(tree, source);
   Manifest m{};
-  m.schema = SCHEMA;
+  m.schema = root.at("schema").integer(1, SCHEMA);
   m.created_by = root.at("created_by").text();
   const JsonField detector = root.at("detector");
   m.detector = detector.at("name").text();
   static_cast<void>(detector.at("preset").text());
   static_cast<void>(detector.at("config").members());
   m.geometry = read_geometry(root.at("geometry"));
+  if (m.geometry.tiles && m.schema < SCHEMA)
+    raise(EDGEAD_ERR_BUNDLE, "%s: geometry.tiles needs schema %u, not %u", source.c_str(), SCHEMA, m.schema);
   m.post = read_post(root.at("post"));
   const JsonField matrices = root.at("operator");
   m.operator_h = read_matrix(matrices.at("h"), m.post.output_height, m.post.grid_height);
   m.operator_w = read_matrix(matrices.at("w"), m.post.output_width, m.post.grid_width);
-  m.graph = read_graph(root.at("graph"), m.geometry, m.post);
+  m.tiling = read_tiling(root.at("graph"), m.geometry, m.post);
+  m.graph = read_graph(root.at("graph"), m);
   for (const JsonField &target : root.at("targets").items()) m.targets.push_back(read_target(target, m, source));
   if (m.targets.empty()) raise(EDGEAD_ERR_BUNDLE, "%s: there is no target", source.c_str());
   check_verified(m.targets, source);

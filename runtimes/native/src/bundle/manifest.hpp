@@ -8,11 +8,16 @@
 #include <vector>
 
 #include "edgead/edgead.h"
+#include "tiling.hpp"
 
 namespace edgead {
 
 struct Roi {
   std::uint32_t x, y, width, height;
+};
+
+struct Tiles {
+  std::uint32_t rows, columns, height, width;
 };
 
 struct Geometry {
@@ -21,6 +26,7 @@ struct Geometry {
   std::uint32_t height, width;
   std::optional<std::array<std::uint32_t, 2>> window;  // h, w
   std::optional<Roi> roi;
+  std::optional<Tiles> tiles;
 };
 
 struct PostRecipe {
@@ -30,6 +36,7 @@ struct PostRecipe {
   std::uint32_t gamma_stage;  // EDGEAD_GAMMA_*
   std::uint32_t score_rule;   // EDGEAD_SCORE_*
   std::uint32_t top_k;
+  std::uint32_t pad_height, pad_width;  // cells above and below, left and right, together
 };
 
 struct OperatorMatrix {
@@ -104,9 +111,19 @@ struct Manifest {
   PostRecipe post;
   OperatorMatrix operator_h, operator_w;
   GraphEntry graph;
+  std::optional<Tiling> tiling;  // where the graph sees tiles of the image
   std::vector<TargetEntry> targets;
   std::vector<GoldenImage> golden;
   std::vector<std::string> files;  // every file that the manifest names, sorted, each once
+
+  // (h, w) of the preprocessed image, and of the graph's map.
+  std::array<std::uint32_t, 2> image_size() const {
+    return geometry.window ? *geometry.window : std::array<std::uint32_t, 2>{geometry.height, geometry.width};
+  }
+  std::array<std::uint32_t, 2> graph_grid() const {
+    return tiling ? std::array<std::uint32_t, 2>{tiling->rows.cells, tiling->columns.cells}
+                  : std::array<std::uint32_t, 2>{post.grid_height, post.grid_width};
+  }
 };
 
 // Parses and checks everything that FORMAT.md demands. `source` names the file in messages. Throws Error(BUNDLE).

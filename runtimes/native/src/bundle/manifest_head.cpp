@@ -21,10 +21,9 @@ std::string read_file(const JsonField &field, const TargetEntry &entry) {
 
 void check_grid(const JsonField &field, const Manifest &m) {
   const std::vector<JsonField> grid = field.at("grid").items(2);
-  if (grid[0].integer(1, kMostSearchSide) != m.post.grid_height ||
-      grid[1].integer(1, kMostSearchSide) != m.post.grid_width)
-    raise(EDGEAD_ERR_BUNDLE, "%s: grid is not post.grid, %ux%u", field.path().c_str(), m.post.grid_height,
-          m.post.grid_width);
+  const auto of_graph = m.graph_grid();
+  if (grid[0].integer(1, kMostSearchSide) != of_graph[0] || grid[1].integer(1, kMostSearchSide) != of_graph[1])
+    raise(EDGEAD_ERR_BUNDLE, "%s: grid is not that of graph, %ux%u", field.path().c_str(), of_graph[0], of_graph[1]);
 }
 
 SearchLevel read_level(const JsonField &field, const TargetEntry &entry) {
@@ -83,9 +82,9 @@ BankSearch read_bank_search(const JsonField &field, const TargetEntry &entry, co
     raise(EDGEAD_ERR_BUNDLE, "%s: the bank of %s is larger than 64 GiB", where.c_str(),
           in_quotes(head.bank_file).c_str());
   check_grid(field, m);
-  if (std::uint64_t{m.post.grid_height} * m.post.grid_width > kMostBankQueries)
-    raise(EDGEAD_ERR_BUNDLE, "%s: a grid of %ux%u has more than %u cells", field.path().c_str(), m.post.grid_height,
-          m.post.grid_width, kMostBankQueries);
+  if (const auto grid = m.graph_grid(); std::uint64_t{grid[0]} * grid[1] > kMostBankQueries)
+    raise(EDGEAD_ERR_BUNDLE, "%s: a grid of %ux%u has more than %u cells", field.path().c_str(), grid[0], grid[1],
+          kMostBankQueries);
   if (m.graph.batch != 1 || m.post.channels != 1 || m.graph.has_score != (head.neighbours > 0))
     raise(EDGEAD_ERR_BUNDLE, "%s: a bank_search makes one map of one image, and an image_score where it has "
           "neighbours; the graph has a batch of %u, %u channels and %s image_score, the head %u neighbours",

@@ -9,7 +9,7 @@
 namespace edgead {
 namespace {
 
-constexpr std::uint32_t MAX_SIDE = 65536, MAX_AREA = 1 << 28;
+constexpr std::uint32_t MAX_SIDE = 65536, MAX_AREA = 1 << 28, MAX_TILES = 256;
 
 // Two sides of at least one pixel, MAX_AREA pixels at most.
 std::array<std::uint32_t, 2> read_sides(const JsonField &first, const JsonField &second) {
@@ -22,6 +22,29 @@ std::array<std::uint32_t, 2> read_sides(const JsonField &first, const JsonField 
 std::array<std::uint32_t, 2> read_pair(const JsonField &field) {
   const std::vector<JsonField> items = field.items(2);
   return read_sides(items[0], items[1]);
+}
+
+// Pixels from one tile to the next.
+std::uint32_t tile_step(const std::string &where, const char *name, std::uint32_t size, std::uint32_t count,
+                        std::uint32_t tile) {
+  const std::uint32_t gaps = count - 1, step = gaps > 0 && size > tile ? (size - tile) / gaps : 0;
+  if (tile + std::uint64_t{gaps} * step != size || step > tile || (gaps > 0 && step == 0))
+    raise(EDGEAD_ERR_BUNDLE, "%s: %u tiles of %u do not fill the %s of %u evenly", where.c_str(), count, tile, name,
+          size);
+  return step;
+}
+
+TileAxis tile_axis(const std::string &where, std::uint32_t size, std::uint32_t count, std::uint32_t tile,
+                   std::int64_t cells, std::uint32_t pad) {
+  if (cells < 1 || cells > MAX_SIDE)
+    raise(EDGEAD_ERR_BUNDLE, "%s: a map of %" PRId64 " cells is out of range (1 to %u)", where.c_str(), cells, MAX_SIDE);
+  TileAxis axis{count, tile, static_cast<std::uint32_t>(cells), tile_step(where, "image", size, count, tile), 0};
+  const std::uint64_t moved = std::uint64_t{axis.step} * (axis.cells + std::uint64_t{pad});
+  if (moved % tile != 0 || moved / tile > axis.cells)
+    raise(EDGEAD_ERR_BUNDLE, "%s: tiles of %u pixels and %u + %u cells, each %u pixels on, do not join to one map",
+          where.c_str(), tile, axis.cells, pad, axis.step);
+  axis.step_cells = static_cast<std::uint32_t>(moved / tile);
+  return axis;
 }
 
 struct Tensor {
@@ -63,6 +86,15 @@ Geometry read_geometry(const JsonField &field) {
     const auto size = read_sides(items[2], items[3]);
     g.roi = Roi{items[0].integer(0, MAX_SIDE), items[1].integer(0, MAX_SIDE), size[0], size[1]};
   }
+  if (const auto tiles = field.find("tiles")) {
+    if (g.shorter_side || g.window)
+      raise(EDGEAD_ERR_BUNDLE, "%s: tiles fill the image; that is mode exact, without a window", where);
+    const auto of_tile = read_sides(tiles->at("height"), tiles->at("width"));
+    g.tiles = Tiles{tiles->at("rows").integer(1, MAX_TILES), tiles->at("columns").integer(1, MAX_TILES), of_tile[0],
+                    of_tile[1]};
+    static_cast<void>(tile_step(tiles->path(), "height", g.height, g.tiles->rows, g.tiles->height));
+    static_cast<void>(tile_step(tiles->path(), "width", g.width, g.tiles->columns, g.tiles->width));
+  }
   return g;
 }
 
@@ -81,8 +113,10 @@ PostRecipe read_post(const JsonField &field) {
   p.gamma = read_float(field.at("gamma"));
   p.gamma_stage =
       field.at("gamma_stage").one_of({"before", "after"}) == "after" ? EDGEAD_GAMMA_AFTER : EDGEAD_GAMMA_BEFORE;
-  // What the operator does: checked, not used.
-  for (const JsonField &cells : field.at("pad").items(4)) static_cast<void>(cells.integer(0, MAX_SIDE));
+  // What the operator does: checked; of it, only the padding is used, and for tiles.
+  const std::vector<JsonField> pad = field.at("pad").items(4);
+  p.pad_height = pad[0].integer(0, MAX_SIDE) + pad[1].integer(0, MAX_SIDE);
+  p.pad_width = pad[2].integer(0, MAX_SIDE) + pad[3].integer(0, MAX_SIDE);
   static_cast<void>(field.at("upsample").one_of({"none", "nearest", "bilinear"}));
   static_cast<void>(field.at("border").one_of({"reflect", "mirror", "nearest"}));
   const double sigma = field.at("blur_sigma").number(), truncate = field.at("blur_truncate").number();
@@ -115,13 +149,36 @@ OperatorMatrix read_matrix(const JsonField &field, std::uint32_t rows, std::uint
   return {rows, cols, static_cast<std::uint32_t>(band), field.at("start_file").text(), field.at("weights_file").text()};
 }
 
-GraphEntry read_graph(const JsonField &field, const Geometry &geometry, const PostRecipe &post) {
+std::optional<Tiling> read_tiling(const JsonField &graph, const Geometry &geometry, const PostRecipe &post) {
+  if (!geometry.tiles) return std::nullopt;
+  const Tiles &tiles = *geometry.tiles;
+  for (const JsonField &output : graph.at("outputs").items()) {
+    const Tensor tensor = read_tensor(output);
+    if (tensor.name != "anomaly_map") continue;
+    const std::string &where = output.path();
+    if (tensor.shape.size() != 4 || tensor.shape[0] != 1)
+      raise(EDGEAD_ERR_BUNDLE, "%s.shape must be (1, K, h, w) with tiles", where.c_str());
+    const Tiling tiling{
+        tile_axis(where, geometry.height, tiles.rows, tiles.height, tensor.shape[2], post.pad_height),
+        tile_axis(where, geometry.width, tiles.columns, tiles.width, tensor.shape[3], post.pad_width)};
+    if (tiling.rows.grid() != post.grid_height || tiling.columns.grid() != post.grid_width)
+      raise(EDGEAD_ERR_BUNDLE, "%s: the maps of the tiles join to %ux%u, post.grid is %ux%u", where.c_str(),
+            tiling.rows.grid(), tiling.columns.grid(), post.grid_height, post.grid_width);
+    return tiling;
+  }
+  raise(EDGEAD_ERR_BUNDLE, "%s: outputs must be float32 anomaly_map, and image_score for score_rule 'graph'",
+        graph.path().c_str());
+}
+
+GraphEntry read_graph(const JsonField &field, const Manifest &m) {
+  const PostRecipe &post = m.post;
   GraphEntry g{};
   const char *where = field.path().c_str();
   g.file = field.at("file").text();
   for (const JsonField &file : field.at("data_files").items()) g.data_files.push_back(file.text());
-  g.input_height = geometry.window ? (*geometry.window)[0] : geometry.height;
-  g.input_width = geometry.window ? (*geometry.window)[1] : geometry.width;
+  const auto image = m.image_size();
+  g.input_height = m.tiling ? m.tiling->rows.tile : image[0];
+  g.input_width = m.tiling ? m.tiling->columns.tile : image[1];
   const Tensor input = read_tensor(field.at("input"));
   if (input.name != "image" || input.is_float || input.shape.size() != 4 || input.shape[1] != g.input_height ||
       input.shape[2] != g.input_width || input.shape[3] != 3)
@@ -134,7 +191,8 @@ GraphEntry read_graph(const JsonField &field, const Geometry &geometry, const Po
   for (const JsonField &output : field.at("outputs").items()) {
     const Tensor tensor = read_tensor(output);
     const bool is_map = tensor.name == "anomaly_map", is_score = tensor.name == "image_score";
-    const std::vector<std::int64_t> map_shape{g.batch, post.channels, post.grid_height, post.grid_width};
+    const auto grid = m.graph_grid();
+    const std::vector<std::int64_t> map_shape{g.batch, post.channels, grid[0], grid[1]};
     if (!tensor.is_float || !(is_map || is_score) || (is_map ? has_map : g.has_score) ||
         tensor.shape != (is_map ? map_shape : std::vector<std::int64_t>{g.batch}))
       raise(EDGEAD_ERR_BUNDLE, "%s: %s is no output that post asks for, or of another dtype or shape",

@@ -9,6 +9,9 @@ namespace edgead {
 Geometry read_geometry(const JsonField &field);
 PostRecipe read_post(const JsonField &field);
 OperatorMatrix read_matrix(const JsonField &field, std::uint32_t rows, std::uint32_t cols);
-GraphEntry read_graph(const JsonField &field, const Geometry &geometry, const PostRecipe &post);
+// The tiles of `geometry` on one common map, which is post.grid; `graph` says how large a tile's is. None without tiles.
+std::optional<Tiling> read_tiling(const JsonField &graph, const Geometry &geometry, const PostRecipe &post);
+// `m` has everything that comes before it.
+GraphEntry read_graph(const JsonField &field, const Manifest &m);
 
 }  // namespace edgead

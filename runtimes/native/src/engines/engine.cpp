@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engines/backends.hpp"
+#include "engines/tiled.hpp"
 #include "error.hpp"
 
 namespace edgead {
@@ -11,8 +12,25 @@ namespace edgead {
 TensorShapes tensor_shapes(const Manifest &manifest) {
   const GraphEntry &graph = manifest.graph;
   const PostRecipe &post = manifest.post;
-  return {graph.batch,   graph.input_height, graph.input_width, post.channels, post.grid_height,
-          post.grid_width, graph.has_score};
+  const auto grid = manifest.graph_grid();
+  return {graph.batch, graph.input_height, graph.input_width, post.channels, grid[0], grid[1], graph.has_score};
+}
+
+TensorShapes whole_shapes(const Manifest &manifest) {
+  TensorShapes shapes = tensor_shapes(manifest);
+  if (!manifest.tiling) return shapes;
+  shapes.height = manifest.tiling->rows.size();
+  shapes.width = manifest.tiling->columns.size();
+  shapes.grid_height = manifest.tiling->rows.grid();
+  shapes.grid_width = manifest.tiling->columns.grid();
+  return shapes;
+}
+
+std::shared_ptr<Engine> open_engine(const Bundle &bundle, const TargetEntry &target, const EngineOptions &options) {
+  const Manifest &manifest = bundle.manifest();
+  std::shared_ptr<Engine> engine = open_engine(
+      [&bundle](const std::string &name) { return bundle.shared_file(name); }, tensor_shapes(manifest), target, options);
+  return manifest.tiling ? open_tiled(std::move(engine), whole_shapes(manifest), *manifest.tiling) : engine;
 }
 
 std::shared_ptr<Engine> open_engine(const FileLookup &file, const TensorShapes &shapes, const TargetEntry &target,

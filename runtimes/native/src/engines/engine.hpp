@@ -32,7 +32,9 @@ struct TensorShapes {
   std::size_t map_count() const { return std::size_t{batch} * channels * grid_height * grid_width; }
 };
 
+// Of the graph; and what everything around it sees, which is more where the graph sees tiles.
 TensorShapes tensor_shapes(const Manifest &manifest);
+TensorShapes whole_shapes(const Manifest &manifest);
 
 // The bytes of a bundle's file, never NULL. Throws Error(BUNDLE) for a name that the bundle has not.
 using FileLookup = std::function<std::shared_ptr<const Bytes>(const std::string &name)>;
@@ -66,10 +68,7 @@ class Engine {
 std::shared_ptr<Engine> open_engine(const FileLookup &file, const TensorShapes &shapes, const TargetEntry &target,
                                     const EngineOptions &options);
 
-inline std::shared_ptr<Engine> open_engine(const Bundle &bundle, const TargetEntry &target,
-                                           const EngineOptions &options) {
-  return open_engine([&bundle](const std::string &name) { return bundle.shared_file(name); },
-                     tensor_shapes(bundle.manifest()), target, options);
-}
+// The same for a bundle, whose tiles are joined: an engine of `whole_shapes`.
+std::shared_ptr<Engine> open_engine(const Bundle &bundle, const TargetEntry &target, const EngineOptions &options);
 
 }  // namespace edgead
