@@ -2,14 +2,14 @@
 
     python benchmarks/suites/bank_search.py [--json] [--rounds 20] [--threads 2] [--growth 1000 4000 …]
 
-M = 1,024 queries; banks of 16,384 × 152 and 20,480 × 1,536; each round takes other queries. Kinds of values:
-`features` (correlated, as of a network), `heavy` (Cauchy) and `far` (outliers: 1,000 times the features; the
-first 64 queries only, since nearly all vectors are nearly equally near). Sides: `edgead`; `openvino`, fp32,
-|q|² − 2·q·bᵀ + |b|², TopK, Sqrt; `faiss`, IndexFlatL2, where faiss-cpu is installed. All sides run in turn in
-each round; the figures are medians. A mismatch is a neighbour that is farther, in float64, than the nearest.
---growth: banks of 152 values of these sizes, edgead alone.
-Bars, on `features`: ≥ 3 × as fast as OpenVINO, ≥ 2.5 × as fast as faiss; no mismatch at all. Exits with 1
-when one is missed.
+M = 1,024 queries; banks of 1,000 to 65,536 × 152 and of 20,480 × 1,536; each round takes other queries. Kinds
+of values: `features` (correlated, as of a network), `heavy` (Cauchy) and `far` (outliers: 1,000 times the
+features; the first 64 queries only, since nearly all vectors are nearly equally near). Sides: `edgead`;
+`openvino`, fp32, |q|² − 2·q·bᵀ + |b|², TopK, Sqrt; `faiss`, IndexFlatL2, where faiss-cpu is installed. All
+sides run in turn in each round; the figures are medians and least ones. A mismatch is a neighbour that is
+farther, in float64, than the nearest. --growth: banks of 152 values of these sizes, edgead alone.
+Bars, on `features` of 16,384 × 152 and 20,480 × 1,536: ≥ 3 × as fast as OpenVINO, ≥ 2.5 × as fast as faiss;
+no mismatch anywhere. Exits with 1 when one is missed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from edgead.benchmarks.environment import record
 from edgead.runtimes._openvino import openvino
 
 BARS = {"openvino": 3.0, "faiss": 2.5}
-CASES = ((16384, 152), (20480, 1536))
+CASES = ((1000, 152), (4000, 152), (16384, 152), (65536, 152), (20480, 1536))
+JUDGED = ((16384, 152), (20480, 1536))
 QUERIES, FAR_QUERIES, SETS, SEED = 1024, 64, 4, 20261125
 GROWTH = (1000, 4000, 16000, 64000, 256000, 1000000)
 PEAK_GOPS = 448  # int8, of one core of the machine that the bars are for
@@ -133,17 +134,19 @@ def measure(kind: str, count: int, dim: int, rounds: int, threads: int, sides: l
             side(queries)
             if turn > 0:  # the first one warms up
                 times[name].append(time.perf_counter_ns() - begin)
+    least = {name: min(values) / 1e6 for name, values in times.items()}
     medians = {name: float(np.median(values)) / 1e6 for name, values in times.items()}
     checked = np.ascontiguousarray(sets[0][:: max(1, len(sets[0]) // 64)])
     wrong = mismatches(bank, checked, running["edgead"](checked))
     faster = {name: medians[name] / medians["edgead"] for name in sides if name != "edgead"}
-    judged = kind == "features"
+    judged = kind == "features" and (count, dim) in JUDGED
     return {
         "kind": kind,
         "vectors": count,
         "dim": dim,
         "queries": len(sets[0]),
         "median_ms": medians,
+        "min_ms": least,
         "times_faster": faster,
         "gops": 2e-6 * len(sets[0]) * count * dim / medians["edgead"],
         "mismatches": wrong,
@@ -157,7 +160,13 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cases", type=int, nargs="+", default=[0, 1], help="0: 152 values, 1: 1,536")
+    parser.add_argument(
+        "--cases",
+        type=int,
+        nargs="+",
+        default=list(range(len(CASES))),
+        help="; ".join(f"{case}: {count:,} × {dim:,}" for case, (count, dim) in enumerate(CASES)),
+    )
     parser.add_argument("--growth", type=int, nargs="*", default=list(GROWTH))
     options = parser.parse_args()
     if options.rounds < 1:
@@ -185,10 +194,13 @@ def main() -> int:
         print(f"\n{result['queries']} {result['kind']} × {result['vectors']:,} × {result['dim']}:")
         for name, ms in result["median_ms"].items():
             ratio = result["times_faster"].get(name)
-            print(f"  {name:10} {ms:10.2f} ms" + (f"  edgead is {ratio:.1f} × as fast" if ratio else ""))
+            least = f"(min {result['min_ms'][name]:.2f})"
+            faster = f"  edgead is {ratio:.1f} × as fast" if ratio else ""
+            print(f"  {name:10} {ms:10.2f} ms {least:15}{faster}")
         share = result["gops"] / PEAK_GOPS
         print(
-            f"  {result['gops']:.0f} GOP/s, {share:.0%} of a core's peak; {result['mismatches']} mismatches"
+            f"  brute force would take {result['gops']:.0f} GOP/s, {share:.0%} of a core's int8 peak; "
+            f"{result['mismatches']} mismatches"
         )
     print("passed" if passed else "FAILED")
     return 0 if passed else 1

@@ -8,39 +8,21 @@
 #include <new>
 #include <system_error>
 
-#include "cpu.hpp"
-
 namespace edgead {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 36;
-// Larger values are no features; below, squares of floats and their sums do not overflow.
-constexpr float kMostValue = 1e15f;
-constexpr float kMostSquares = 1e34f;
-// What sums of floats may lose to underflow, also where denormals count as zero.
-constexpr double kLeast = 0x1p-100;
-constexpr std::size_t kMostBlock = 32 * kBankQueries;
+// Of a query; beyond, floats could overflow (bank_index.cpp).
+constexpr double kMostSquares = 1e34;
+constexpr std::size_t kMostShare = 32 * kBankQueries;
+// Codes that stay in a core's cache are read anew for every group of queries, others for several at a time.
+constexpr std::size_t kCachedBytes = std::size_t{1} << 19, kGroups = 8;
 
-const BankKernels &kernels_for(std::uint64_t cpu_mask) noexcept {
-  switch (select_level(cpu_mask)) {
-#ifdef EDGEAD_HAVE_avx512
-    case Level::avx512: return avx512::bank_kernels();
-#endif
-#ifdef EDGEAD_HAVE_avx2
-    case Level::avx2: return avx2::bank_kernels();
-#endif
-#ifdef EDGEAD_HAVE_neon
-    case Level::neon: return neon::bank_kernels();
-#endif
-    default: return scalar::bank_kernels();
-  }
-}
+// A vector that points leave over takes as long as screening so many whole ones.
+constexpr std::size_t kWorthWhole = 64;
 
 std::size_t padded(std::size_t n, std::size_t block) noexcept { return (n + block - 1) / block * block; }
 
-float up(double value) noexcept { return std::nextafter(static_cast<float>(value), kInfinity); }
-float down(double value) noexcept { return std::nextafter(static_cast<float>(value), -kInfinity); }
 
 std::size_t usable_cores() noexcept {
   cpu_set_t set;
@@ -50,128 +32,14 @@ std::size_t usable_cores() noexcept {
 
 }  // namespace
 
-std::uint64_t bank_search_bytes(std::uint32_t vectors, std::uint32_t dim) noexcept {
-  const std::uint64_t bytes = std::uint64_t{vectors} * dim * sizeof(float);
-  return bytes <= kMostBytes ? bytes : 0;
+bool BankSearchPlan::Group::allocate(const BankIndex &from) noexcept {
+  index = &from;
+  return codes.allocate(kBankQueries * from.code_bytes()) && gaps.allocate(from.padded_tiles());
 }
 
-edgead_status BankIndex::prepare(const float *bank, std::size_t bytes, std::uint32_t vectors, std::uint32_t dim,
-                                 std::uint64_t cpu_mask, const ErrorSink &sink) noexcept {
-  constexpr edgead_status bad = EDGEAD_ERR_INVALID_ARGUMENT;
-  if (vectors == 0 || vectors > kMostBankVectors)
-    return sink.fail(bad, "a bank of %u vectors; use 1 to %u", vectors, kMostBankVectors);
-  if (dim == 0 || dim > kMostBankDim)
-    return sink.fail(bad, "vectors of %u values; use 1 to %u", dim, kMostBankDim);
-  const std::uint64_t wanted = bank_search_bytes(vectors, dim);
-  if (wanted == 0) return sink.fail(bad, "%u vectors of %u values are more than 64 GiB; keep fewer", vectors, dim);
-  if (bank == nullptr || bytes != wanted)
-    return sink.fail(bad, "the bank has %zu bytes, its shape asks for %llu", bank != nullptr ? bytes : 0,
-                     static_cast<unsigned long long>(wanted));
-  const std::size_t values = std::size_t{vectors} * dim;
-  for (std::size_t i = 0; i < values; ++i)
-    if (!(std::fabs(bank[i]) <= kMostValue))
-      return sink.fail(bad, "vector %zu of the bank holds %g; values must be finite and at most 1e15", i / dim,
-                       static_cast<double>(bank[i]));
-  kernels_ = &kernels_for(cpu_mask);
-  bank_ = bank;
-  vectors_ = vectors;
-  dim_ = dim;
-  coded_ = kernels_->screen_int8 != nullptr && (cpu_features() & cpu_mask & EDGEAD_CPU_VNNI) != 0;
-  // An fp32 product of dim terms is off by at most dim * 2^-24 of the lengths; the rest is for what follows it.
-  margin_ = static_cast<double>(dim + 64) * 0x1p-23;
-  const std::size_t places = tiles() * kBankTile;
-  if (!centre_.allocate(dim_) || !base_.allocate(places) || !residual_.allocate(places) || !length_.allocate(places) ||
-      !scale_.allocate(places) || !codes_.allocate(places * code_dim() * (coded_ ? 1 : sizeof(float))))
-    return sink.fail(EDGEAD_ERR_OUT_OF_MEMORY, "no memory to search %u vectors of %u values", vectors, dim);
-  std::fill_n(base_.data(), places, kInfinity);
-  set_centre();
-  for (std::size_t i = 0; i < vectors_; ++i) code(i);
-  return EDGEAD_OK;
+BankQueries BankSearchPlan::Group::queries() const noexcept {
+  return {codes.data(), index->code_bytes(), index->code_dim(), scale, bias, residual, reach, limit};
 }
-
-edgead_status BankIndex::set_neighbours(const std::int32_t *near, std::size_t bytes, std::uint32_t neighbours,
-                                        const ErrorSink &sink) noexcept {
-  constexpr edgead_status bad = EDGEAD_ERR_INVALID_ARGUMENT;
-  if (neighbours > kMostNeighbours)
-    return sink.fail(bad, "%u neighbours; use 0 to %u", neighbours, kMostNeighbours);
-  const std::size_t values = vectors_ * neighbours;
-  if ((near == nullptr) != (neighbours == 0) || (near != nullptr && bytes != values * sizeof *near))
-    return sink.fail(bad, "the neighbours have %zu bytes, their shape asks for %zu", near != nullptr ? bytes : 0,
-                     values * sizeof *near);
-  for (std::size_t i = 0; i < values; ++i)
-    if (near[i] < 0 || static_cast<std::size_t>(near[i]) >= vectors_)
-      return sink.fail(bad, "a neighbour of vector %zu is %d, the bank has 0 .. %zu", i / neighbours, near[i],
-                       vectors_ - 1);
-  near_ = near;
-  neighbours_ = neighbours;
-  return EDGEAD_OK;
-}
-
-// The mean: subtracting it leaves distances as they are, and codes are finest for short vectors.
-void BankIndex::set_centre() noexcept {
-  for (std::size_t c = 0; c < dim_; ++c) centre_[c] = 0.0f;
-  // Blocks of columns in doubles on the stack: a row at a time, as it lies in memory.
-  constexpr std::size_t kColumns = 256;
-  for (std::size_t begin = 0; begin < dim_; begin += kColumns) {
-    const std::size_t count = std::min(kColumns, dim_ - begin);
-    double sum[kColumns] = {};
-    for (std::size_t i = 0; i < vectors_; ++i)
-      for (std::size_t c = 0; c < count; ++c) sum[c] += static_cast<double>(vector(i)[begin + c]);
-    for (std::size_t c = 0; c < count; ++c)
-      centre_[begin + c] = static_cast<float>(sum[c] / static_cast<double>(vectors_));
-  }
-}
-
-void BankIndex::code(std::size_t index) noexcept {
-  const float *const row = vector(index);
-  double largest = 0.0, squares = 0.0, rest = 0.0, kept = 0.0;
-  const auto at = [&](std::size_t c) { return static_cast<double>(row[c]) - static_cast<double>(centre_[c]); };
-  for (std::size_t c = 0; c < dim_; ++c) largest = std::max(largest, std::fabs(at(c)));
-  const auto scale = coded_ ? static_cast<float>(largest / 127.0) : 1.0f;
-  const bool possible = scale > 1e-30f;
-  std::uint8_t *const tile = codes_.data() + index / kBankTile * kBankTile * code_dim() * (coded_ ? 1 : sizeof(float));
-  const std::size_t lane = index % kBankTile;
-  for (std::size_t c = 0; c < code_dim(); ++c) {
-    const double value = c < dim_ ? at(c) : 0.0;
-    double code;
-    if (coded_) {
-      code = possible ? std::min(127.0, std::max(-127.0, std::nearbyint(value / static_cast<double>(scale)))) : 0.0;
-      tile[(c / 4 * kBankTile + lane) * 4 + c % 4] = static_cast<std::uint8_t>(static_cast<int>(code) + 128);
-    } else {
-      const auto rounded = static_cast<float>(value);
-      reinterpret_cast<float *>(tile)[c * kBankTile + lane] = rounded;
-      code = static_cast<double>(rounded);
-    }
-    const double approximate = code * static_cast<double>(scale);
-    kept += approximate * approximate;
-    squares += value * value;
-    rest += (value - approximate) * (value - approximate);
-  }
-  base_[index] = down(kept - rest - 4.0 * margin_ * (squares + rest) - kLeast);
-  residual_[index] = up(std::sqrt(rest));
-  length_[index] = up(std::sqrt(squares) + std::sqrt(rest));
-  scale_[index] = 2.0f * scale;
-}
-
-BankTile BankIndex::tile(std::size_t index) const noexcept {
-  const std::size_t at = index * kBankTile;
-  return {codes_.data() + at * code_dim() * (coded_ ? 1 : sizeof(float)), base_.data() + at, residual_.data() + at,
-          length_.data() + at, scale_.data() + at};
-}
-
-bool BankSearchPlan::Worker::allocate(std::size_t block, std::size_t code_bytes, std::size_t dim) noexcept {
-  return codes.allocate(block * code_bytes) && centred.allocate(dim) && scale.allocate(block) &&
-         residual.allocate(block) && reach.allocate(block) && limit.allocate(block) && squares.allocate(block) &&
-         bias.allocate(block) && masks.allocate(block);
-}
-
-void BankSearchPlan::Worker::set_reach(std::size_t at, double best, double margin) noexcept {
-  const double own = static_cast<double>(residual[at]) / 2.0;
-  reach[at] = up(2.0 * std::sqrt(best));
-  limit[at] = up(best - squares[at] + 4.0 * margin * (squares[at] + best + own * own) + kLeast);
-}
-
-void BankSearchPlan::Worker::leave_out(std::size_t at) noexcept { limit[at] = -kInfinity; }
 
 edgead_status BankSearchPlan::prepare(std::shared_ptr<const BankIndex> index, std::uint32_t queries,
                                       std::uint32_t threads, const ErrorSink &sink) noexcept {
@@ -182,21 +50,29 @@ edgead_status BankSearchPlan::prepare(std::shared_ptr<const BankIndex> index, st
   const std::size_t most = (queries_ + kBankQueries - 1) / kBankQueries;
   const std::size_t workers =
       std::min({most, threads != 0 ? std::size_t{threads} : usable_cores(), std::size_t{16}});
-  // A few blocks per thread, so that none waits long for another.
-  block_ = std::min(kMostBlock, padded((queries_ + 4 * workers - 1) / (4 * workers), kBankQueries));
-  const std::size_t code_bytes = index_->code_dim() * (index_->coded() ? 1 : sizeof(float));
+  // A few shares per thread, so that none waits long for another.
+  share_ = std::min(kMostShare, padded((queries_ + 4 * workers - 1) / (4 * workers), kBankQueries));
+  const bool cached = index_->tiles() * kBankTile * index_->code_bytes() <= kCachedBytes;
+  groups_ = cached ? 1 : std::min(kGroups, share_ / kBankQueries);
+  most_considered_ = index_->vectors() / kWorthWhole + kBankTile;
   const edgead_status no_memory = EDGEAD_ERR_OUT_OF_MEMORY;
+  bool enough = best_.allocate(queries_) && found_.allocate(queries_);
   try {
     workers_ = std::make_unique<Worker[]>(workers);
-    pool_ = std::make_unique<WorkerPool>(workers);
+    for (std::size_t w = 0; enough && w < workers; ++w) {
+      workers_[w].groups = std::make_unique<Group[]>(groups_);
+      enough = index_->allocate(workers_[w].points);
+      for (std::size_t g = 0; enough && g < groups_; ++g) enough = workers_[w].groups[g].allocate(*index_);
+      if (enough && index_->whole() != nullptr)
+        enough = index_->whole()->allocate(workers_[w].whole_points) && workers_[w].whole.allocate(*index_->whole()) &&
+                 workers_[w].given_up.allocate(share_);
+    }
+    if (enough) pool_ = std::make_unique<WorkerPool>(workers);
   } catch (const std::bad_alloc &) {
-    return sink.fail(no_memory, "no memory for a search of %u queries", queries);
+    enough = false;
   } catch (const std::system_error &) {
     return sink.fail(no_memory, "cannot start %zu threads; use fewer", workers - 1);
   }
-  bool enough = best_.allocate(queries_) && found_.allocate(queries_);
-  for (std::size_t i = 0; enough && i < workers; ++i)
-    enough = workers_[i].allocate(block_, code_bytes, index_->dim());
   return enough ? EDGEAD_OK : sink.fail(no_memory, "no memory for a search of %u queries", queries);
 }
 
@@ -232,70 +108,198 @@ float BankSearchPlan::score() const noexcept {
 void BankSearchPlan::work(void *self, std::size_t worker) noexcept {
   auto &plan = *static_cast<BankSearchPlan *>(self);
   for (;;) {
-    const std::size_t first = plan.next_.fetch_add(plan.block_, std::memory_order_relaxed);
+    const std::size_t first = plan.next_.fetch_add(plan.share_, std::memory_order_relaxed);
     if (first >= plan.count_) return;
-    plan.search(first, std::min(plan.block_, plan.count_ - first), plan.workers_[worker]);
+    plan.search(first, std::min(plan.share_, plan.count_ - first), plan.workers_[worker]);
   }
 }
 
 void BankSearchPlan::search(std::size_t first, std::size_t count, Worker &worker) noexcept {
-  const BankIndex &index = *index_;
-  const std::size_t rows = padded(count, kBankQueries);
-  for (std::size_t i = 0; i < count; ++i) code(first + i, worker, i);
-  for (std::size_t i = count; i < rows; ++i) worker.leave_out(i);
-  const std::size_t code_bytes = index.code_dim() * (index.coded() ? 1 : sizeof(float));
-  const BankQueries queries{worker.codes.data(), code_bytes,           index.code_dim(),
-                            rows,                worker.scale.data(),  worker.bias.data(),
-                            worker.residual.data(), worker.reach.data(), worker.limit.data()};
-  const auto screen = index.coded() ? index.kernels().screen_int8 : index.kernels().screen_fp32;
-  for (std::size_t t = 0; t < index.tiles(); ++t) {
-    screen(index.tile(t), queries, worker.masks.data());
-    for (std::size_t i = 0; i < count; ++i) {
-      std::uint64_t mask = worker.masks[i];
-      if (mask == 0) continue;
-      const double before = best_[first + i];
-      for (; mask != 0; mask &= mask - 1)
-        compare(first + i, t * kBankTile + static_cast<std::size_t>(__builtin_ctzll(mask)));
-      if (best_[first + i] < before) worker.set_reach(i, best_[first + i], index.margin());
+  worker.last = static_cast<std::size_t>(found_[first]);
+  worker.given_up_count = 0;
+  for (const std::size_t end = first + count; first < end;) {
+    std::size_t groups = 0;
+    for (; groups < groups_ && first < end; ++groups) {
+      Group &group = worker.groups[groups];
+      group.count = std::min(kBankQueries, end - first);
+      for (std::size_t i = 0; i < group.count; ++i) group.members[i] = first++;
+      enter(group, worker.points, worker.last);
     }
+    for (std::size_t t = 0; t < index_->tiles(); ++t)
+      for (std::size_t g = 0; g < groups; ++g)
+        if (worker.groups[g].gaps[t] <= worker.groups[g].far) visit(worker.groups[g], t, worker);
+    for (std::size_t g = 0; g < groups; ++g)
+      for (std::size_t i = 0; i < worker.groups[g].count; ++i) settle(worker.groups[g], i);
+    worker.last = static_cast<std::size_t>(found_[first - 1]);
+  }
+  search_whole(worker);
+}
+
+void BankSearchPlan::search_whole(Worker &worker) noexcept {
+  Group &group = worker.whole;
+  for (std::size_t at = 0; at < worker.given_up_count; at += group.count) {
+    group.count = std::min(kBankQueries, worker.given_up_count - at);
+    std::copy_n(worker.given_up.data() + at, group.count, group.members);
+    enter(group, worker.whole_points, worker.last);
+    for (std::size_t t = 0; t < group.index->tiles(); ++t)
+      if (group.gaps[t] <= group.far) visit(group, t, worker);
+    for (std::size_t i = 0; i < group.count; ++i) settle(group, i);
   }
 }
 
-// Codes a query, and begins with the vector that was nearest in the last run: an image is like the one before.
-void BankSearchPlan::code(std::size_t query, Worker &worker, std::size_t at) noexcept {
-  const BankIndex &index = *index_;
-  const float *const row = given_ + query * index.dim();
-  std::uint8_t *const codes = worker.codes.data() + at * index.code_dim() * (index.coded() ? 1 : sizeof(float));
-  const BankCode found =
-      index.coded() ? index.kernels().code_int8(row, index.centre(), index.dim(), worker.centred.data(),
-                                                reinterpret_cast<std::int8_t *>(codes))
-                    : index.kernels().code_fp32(row, index.centre(), index.dim(), reinterpret_cast<float *>(codes));
-  const auto hint = static_cast<std::size_t>(found_[query]);
-  best_[query] = index.kernels().distance(row, index.vector(hint), index.dim());
-  if (!(found.squares <= kMostSquares)) {  // too far for floats, or no number
-    worker.leave_out(at);
-    if (!std::isfinite(best_[query])) {
-      found_[query] = 0;
-      best_[query] = std::numeric_limits<double>::quiet_NaN();
-      return;
+// Begins with the vectors that were nearest in the last run and to the query before: an image is like the one before,
+// and a query like its neighbour.
+void BankSearchPlan::enter(Group &group, BankPoints &points, std::size_t hint) noexcept {
+  const BankIndex &index = *group.index;
+  const float *rows[kBankQueries];
+  for (std::size_t i = 0; i < group.count; ++i) rows[i] = query(group.members[i]);
+  index.locate(rows, group.count, points);
+  for (std::size_t i = 0; i < kBankQueries; ++i) {
+    group.candidates[i].count = 0;
+    group.considered[i] = 0;
+    group.left_out[i] = i >= group.count || !(points.from[i] <= kMostSquares);
+    if (group.left_out[i]) {
+      group.scale[i] = group.residual[i] = group.reach[i] = 0.0f;
+      group.limit[i] = -kInfinity;
+      if (i < group.count) search_all(group.members[i]);
+      continue;
     }
-    for (std::size_t i = 0; i < index.vectors(); ++i) compare(query, i);
-    return;
+    const std::size_t query = group.members[i];
+    group.least[i] = group.keep[i] = kInfinity;
+    best_[query] = static_cast<double>(kInfinity);
+    consider(group, i, static_cast<std::size_t>(found_[query]));
+    consider(group, i, hint);
+    const float *const point = points.values.data() + i * index.stride();
+    std::uint8_t *const codes = group.codes.data() + i * index.code_bytes();
+    BankCode found{0.0f, 1.0f, 0};
+    if (index.coded())
+      found = index.kernels().code_int8(point, index.code_dim(), reinterpret_cast<std::int8_t *>(codes));
+    else
+      std::copy_n(point, index.code_dim(), reinterpret_cast<float *>(codes));
+    group.scale[i] = found.scale;
+    group.bias[i] = -128 * found.sum;
+    group.squares[i] = points.squares[i];
+    group.slack[i] = points.slack[i];
+    // The residual's own sum rounds, too.
+    const double own = std::sqrt(static_cast<double>(found.residual) * (1.0 + index.margin()) + kBankLeast) +
+                       0x1p-21 * std::sqrt(points.squares[i] + kBankLeast);
+    group.residual[i] = rounded_up(2.0 * own);
+    set_reach(group, i);
   }
-  worker.squares[at] = static_cast<double>(found.squares);
-  worker.scale[at] = found.scale;
-  worker.bias[at] = found.bias;
-  // Centring rounds, and so does the residual's own sum.
-  const double own = std::sqrt(static_cast<double>(found.residual) * (1.0 + index.margin()) + kLeast) +
-                     0x1p-21 * std::sqrt(static_cast<double>(found.squares) + kLeast);
-  worker.residual[at] = up(2.0 * own);
-  worker.set_reach(at, best_[query], index.margin());
+  set_far(group);
+  set_box(group, points.values.data());
+  start(group);
+}
+
+// A query that is no number, or so far away that floats could overflow.
+void BankSearchPlan::search_all(std::size_t query) noexcept {
+  found_[query] = 0;
+  best_[query] = index_->kernels().distance(this->query(query), index_->vector(0), index_->dim());
+  if (!std::isfinite(best_[query])) best_[query] = std::numeric_limits<double>::quiet_NaN();
+  for (std::size_t i = 1; i < index_->vectors() && !std::isnan(best_[query]); ++i) compare(query, i);
+}
+
+void BankSearchPlan::set_box(Group &group, const float *points) noexcept {
+  const BankIndex &index = *group.index;
+  float low[kBankBox], high[kBankBox];
+  std::fill_n(low, kBankBox, kInfinity);
+  std::fill_n(high, kBankBox, -kInfinity);
+  for (std::size_t i = 0; i < group.count; ++i) {
+    if (group.left_out[i]) continue;
+    const float *const point = points + i * index.stride();
+    for (std::size_t c = 0; c < kBankBox; ++c) {
+      low[c] = std::min(low[c], point[c]);
+      high[c] = std::max(high[c], point[c]);
+    }
+  }
+  index.kernels().gaps(index.lowest(), index.highest(), index.padded_tiles(), low, high, group.gaps.data());
+}
+
+// In the tile whose box is nearest, the vector that seems to be nearest: a good one makes the screening sharp.
+void BankSearchPlan::start(Group &group) noexcept {
+  if (group.far < 0.0f) return;
+  const BankIndex &index = *group.index;
+  const auto nearest = static_cast<std::size_t>(
+      std::min_element(group.gaps.data(), group.gaps.data() + index.tiles()) - group.gaps.data());
+  std::uint32_t lanes[kBankQueries];
+  const auto guess = index.coded() ? index.kernels().first_int8 : index.kernels().first_fp32;
+  guess(index.tile(nearest), group.queries(), lanes);
+  for (std::size_t i = 0; i < group.count; ++i) {
+    if (group.left_out[i]) continue;
+    consider(group, i, index.number(nearest, lanes[i]));
+    set_reach(group, i);
+  }
+  set_far(group);
+}
+
+void BankSearchPlan::set_reach(Group &group, std::size_t at) noexcept {
+  const double margin = index_->margin(), squares = group.squares[at];
+  const double own = static_cast<double>(group.residual[at]) / 2.0;
+  const double best = static_cast<double>(group.least[at]) * (1.0 + 2.0 * index_->rough_margin()) + kBankLeast;
+  const double reach = std::sqrt(best) + group.slack[at];
+  group.reach[at] = rounded_up(2.0 * reach);
+  group.limit[at] =
+      rounded_up(reach * reach - squares + 4.0 * margin * (squares + reach * reach + own * own) + kBankLeast);
+}
+
+void BankSearchPlan::set_far(Group &group) noexcept {
+  double most = -1.0;
+  for (std::size_t i = 0; i < group.count; ++i)
+    if (!group.left_out[i]) most = std::max(most, static_cast<double>(group.reach[i]) / 2.0);
+  group.far = most < 0.0 ? -1.0f : rounded_up(most * most * (1.0 + 0x1p-18) + kBankLeast);
+}
+
+void BankSearchPlan::visit(Group &group, std::size_t tile, Worker &worker) noexcept {
+  const BankIndex &index = *group.index;
+  std::uint64_t masks[kBankQueries];
+  const auto screen = index.coded() ? index.kernels().screen_int8 : index.kernels().screen_fp32;
+  screen(index.tile(tile), group.queries(), masks);
+  bool changed = false;
+  for (std::size_t i = 0; i < group.count; ++i) {
+    bool nearer = false;
+    for (std::uint64_t mask = masks[i]; mask != 0; mask &= mask - 1) {
+      nearer |= consider(group, i, index.number(tile, static_cast<std::size_t>(__builtin_ctzll(mask))));
+      ++group.considered[i];
+    }
+    if (nearer) set_reach(group, i);
+    changed |= nearer;
+    if (group.considered[i] <= most_considered_ || group.left_out[i] || index.whole() == nullptr) continue;
+    settle(group, i);
+    group.left_out[i] = changed = true;
+    group.limit[i] = -kInfinity;
+    worker.given_up[worker.given_up_count++] = group.members[i];
+  }
+  if (changed) set_far(group);
+}
+
+// True where the vector is nearer than those before.
+bool BankSearchPlan::consider(Group &group, std::size_t at, std::size_t vector) noexcept {
+  const BankIndex &index = *index_;
+  const float rough = index.kernels().rough_distance(query(group.members[at]), index.vector(vector), index.dim());
+  if (rough > group.keep[at]) return false;
+  Candidates &candidates = group.candidates[at];
+  for (std::size_t k = 0; k < candidates.count; ++k)
+    if (candidates.vectors[k] == vector) return false;
+  if (candidates.count == kMostCandidates) settle(group, at);
+  candidates.rough[candidates.count] = rough;
+  candidates.vectors[candidates.count++] = vector;
+  if (rough >= group.least[at]) return false;
+  group.least[at] = rough;
+  // Both are off by a margin.
+  group.keep[at] = rounded_up(static_cast<double>(rough) * (1.0 + 4.0 * index.rough_margin()) + 2.0 * kBankLeast);
+  return true;
+}
+
+void BankSearchPlan::settle(Group &group, std::size_t at) noexcept {
+  Candidates &candidates = group.candidates[at];
+  for (std::size_t k = 0; k < candidates.count; ++k)
+    if (candidates.rough[k] <= group.keep[at]) compare(group.members[at], candidates.vectors[k]);
+  candidates.count = 0;
 }
 
 // Of equally near ones the first is kept.
 void BankSearchPlan::compare(std::size_t query, std::size_t vector) noexcept {
-  const double squares = index_->kernels().distance(given_ + query * index_->dim(), index_->vector(vector),
-                                                    index_->dim());
+  const double squares = index_->kernels().distance(this->query(query), index_->vector(vector), index_->dim());
   const auto number = static_cast<std::int32_t>(vector);
   if (squares < best_[query] || (squares == best_[query] && number < found_[query])) {
     best_[query] = squares;

@@ -1,12 +1,13 @@
 #pragma once
-// The nearest vector of a bank, exactly: coded approximations rule out nearly all vectors by a proven bound, the rest is
-// compared in doubles.
+// The nearest vector of a bank, exactly: points of few values, coded, rule out nearly all vectors by a proven bound,
+// the rest is compared in floats, and in doubles where floats cannot tell.
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 
+#include "bank_index.hpp"
 #include "buffer.hpp"
 #include "edgead/edgead.h"
 #include "kernels/bank_search.hpp"
@@ -15,50 +16,8 @@
 
 namespace edgead {
 
-constexpr std::uint32_t kMostBankVectors = 1u << 26, kMostBankDim = 4096, kMostBankQueries = 1u << 20;
-constexpr std::uint32_t kMostNeighbours = 64;
-
-// Bytes of a bank; 0 where that is more than 64 GiB (window_search_plan.hpp).
-std::uint64_t bank_search_bytes(std::uint32_t vectors, std::uint32_t dim) noexcept;
-
-// What all searches of a bank share: its codes. The bank itself is read in place.
-class BankIndex {
- public:
-  // Checks the bank, too: every value must be finite and at most 1e15.
-  [[nodiscard]] edgead_status prepare(const float *bank, std::size_t bytes, std::uint32_t vectors, std::uint32_t dim,
-                                      std::uint64_t cpu_mask, const ErrorSink &sink) noexcept;
-
-  // Of each vector of the bank, for BankSearchPlan::score; read in place, too.
-  [[nodiscard]] edgead_status set_neighbours(const std::int32_t *near, std::size_t bytes, std::uint32_t neighbours,
-                                             const ErrorSink &sink) noexcept;
-
-  std::size_t neighbours() const noexcept { return neighbours_; }
-  const std::int32_t *near(std::size_t index) const noexcept { return near_ + index * neighbours_; }
-  std::size_t vectors() const noexcept { return vectors_; }
-  std::size_t dim() const noexcept { return dim_; }
-  std::size_t tiles() const noexcept { return (vectors_ + kBankTile - 1) / kBankTile; }
-  bool coded() const noexcept { return coded_; }  // as int8
-  const float *vector(std::size_t index) const noexcept { return bank_ + index * dim_; }
-  const float *centre() const noexcept { return centre_.data(); }
-  const BankKernels &kernels() const noexcept { return *kernels_; }
-  double margin() const noexcept { return margin_; }
-  BankTile tile(std::size_t index) const noexcept;
-  // In values of a code: padded to what the screening reads.
-  std::size_t code_dim() const noexcept { return coded_ ? (dim_ + 3) / 4 * 4 : dim_; }
-
- private:
-  void set_centre() noexcept;
-  void code(std::size_t index) noexcept;
-
-  const BankKernels *kernels_ = nullptr;
-  const float *bank_ = nullptr;
-  const std::int32_t *near_ = nullptr;
-  std::size_t vectors_ = 0, dim_ = 0, neighbours_ = 0;
-  bool coded_ = false;
-  double margin_ = 0.0;  // of rounding, as a share of the squares that enter a comparison
-  Buffer<float> centre_, base_, residual_, length_, scale_;
-  Buffer<std::uint8_t> codes_;
-};
+constexpr std::uint32_t kMostBankQueries = 1u << 20;
+constexpr std::size_t kMostCandidates = 8;
 
 // Scratch of one search at a time. Throws nothing.
 class BankSearchPlan {
@@ -77,26 +36,57 @@ class BankSearchPlan {
   std::size_t queries() const noexcept { return queries_; }
 
  private:
-  // A block of queries on its way through all tiles; `at` counts in the block.
-  struct Worker {
+  // Vectors that floats cannot tell from the nearest one: doubles will.
+  struct Candidates {
+    std::size_t count = 0;
+    float rough[kMostCandidates];
+    std::size_t vectors[kMostCandidates];
+  };
+  // kBankQueries queries on their way through the tiles.
+  struct Group {
+    const BankIndex *index = nullptr;
+    std::size_t count = 0, members[kBankQueries];  // of the run's queries
+    float far = 0.0f;                  // tiles whose box is farther, squared, have no vector for any of them
+    float scale[kBankQueries], residual[kBankQueries], reach[kBankQueries], limit[kBankQueries];
+    std::int32_t bias[kBankQueries];
+    double squares[kBankQueries], slack[kBankQueries];
+    bool left_out[kBankQueries];
+    std::size_t considered[kBankQueries];  // vectors, so far
+    float least[kBankQueries];  // squared distance, in floats, of the nearest vector so far
+    float keep[kBankQueries];   // of those that may be nearer all the same
+    Candidates candidates[kBankQueries];
     Buffer<std::uint8_t> codes;
-    Buffer<float> centred, scale, residual, reach, limit;
-    Buffer<double> squares;
-    Buffer<std::int32_t> bias;
-    Buffer<std::uint64_t> masks;
+    Buffer<float> gaps;  // of each tile's box
 
-    bool allocate(std::size_t block, std::size_t code_bytes, std::size_t dim) noexcept;
-    void set_reach(std::size_t at, double best, double margin) noexcept;
-    void leave_out(std::size_t at) noexcept;
+    bool allocate(const BankIndex &from) noexcept;
+    BankQueries queries() const noexcept;
+  };
+  struct Worker {
+    BankPoints points, whole_points;
+    std::unique_ptr<Group[]> groups;
+    Group whole;                 // of queries that points do not help, searched for among whole vectors
+    Buffer<std::size_t> given_up;  // those
+    std::size_t given_up_count = 0;
+    std::size_t last = 0;  // what the query before found
   };
   static void work(void *self, std::size_t worker) noexcept;
   void search(std::size_t first, std::size_t count, Worker &worker) noexcept;
-  void code(std::size_t query, Worker &worker, std::size_t at) noexcept;
+  void search_whole(Worker &worker) noexcept;
+  void enter(Group &group, BankPoints &points, std::size_t hint) noexcept;
+  void search_all(std::size_t query) noexcept;
+  void set_box(Group &group, const float *points) noexcept;
+  void start(Group &group) noexcept;
+  void set_reach(Group &group, std::size_t at) noexcept;
+  void set_far(Group &group) noexcept;
+  void visit(Group &group, std::size_t tile, Worker &worker) noexcept;
+  bool consider(Group &group, std::size_t at, std::size_t vector) noexcept;
+  void settle(Group &group, std::size_t at) noexcept;
   void compare(std::size_t query, std::size_t vector) noexcept;
+  const float *query(std::size_t index) const noexcept { return given_ + index * index_->dim(); }
 
   std::shared_ptr<const BankIndex> index_;
   std::unique_ptr<WorkerPool> pool_;
-  std::size_t queries_ = 0, block_ = 0;
+  std::size_t queries_ = 0, share_ = 0, groups_ = 0, most_considered_ = 0;
   std::unique_ptr<Worker[]> workers_;
   Buffer<double> best_;         // squared distance, per query
   Buffer<std::int32_t> found_;  // its vector; of the last run, where the next one begins

@@ -1,12 +1,14 @@
 // Every level of the bank search against brute force in doubles, on random and extreme input, at sizes around the tile;
 // queries and bank end at a page that may not be read. And the shell: what it refuses.
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
 #include <vector>
 
+#include "bank_index.hpp"
 #include "check.hpp"
 #include "edgead/edgead.h"
 #include "guarded.hpp"
@@ -19,22 +21,56 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::uint64_t kLevels[] = {0, EDGEAD_CPU_AVX2, EDGEAD_CPU_AVX2 | EDGEAD_CPU_AVX512, ~std::uint64_t{0}};
 
-enum class Fill { normal, heavy_tails, outliers, alike, constant, shifted, tiny, huge, not_finite, count };
+enum class Fill {
+  normal, heavy_tails, outliers, alike, constant, shifted, tiny, huge, not_finite, few_axes, clusters, off_axes, copies,
+  count
+};
 
 std::uint32_t between(Random &random, std::uint32_t low, std::uint32_t high) {
   return std::uniform_int_distribution<std::uint32_t>(low, high)(random);
 }
+
+bool has_axes(Fill kind) { return kind >= Fill::few_axes; }
 
 struct Case {
   std::uint32_t vectors, queries, dim;
   std::vector<float> bank, query;
 };
 
+// Correlated values, as features are: sums of a few directions and a little noise, so that the search looks along these
+// first. Queries may be far off them, which then decides.
+void spread_along_axes(Random &random, Fill kind, Case &made) {
+  std::normal_distribution<float> normal;
+  const std::uint32_t hidden = between(random, 1, 12), kinds = kind == Fill::clusters ? 9 : 1;
+  const float noise = std::pow(10.0f, -static_cast<float>(between(random, 0, 4)));
+  std::vector<float> directions(std::size_t{hidden} * made.dim), centres(std::size_t{kinds} * hidden);
+  for (float &v : directions) v = normal(random);
+  for (float &v : centres) v = 20.0f * normal(random);
+  const auto fill = [&](std::vector<float> &to, float off) {
+    for (std::size_t row = 0; row < to.size(); row += made.dim) {
+      float *const values = to.data() + row;
+      const float *const centre = centres.data() + std::size_t{between(random, 0, kinds - 1)} * hidden;
+      for (std::uint32_t c = 0; c < made.dim; ++c) values[c] = off * normal(random);
+      for (std::uint32_t h = 0; h < hidden; ++h) {
+        const float share = centre[h] + normal(random);
+        for (std::uint32_t c = 0; c < made.dim; ++c) values[c] += share * directions[std::size_t{h} * made.dim + c];
+      }
+    }
+  };
+  fill(made.bank, noise);
+  fill(made.query, kind == Fill::off_axes ? 10.0f : noise);
+  if (kind == Fill::copies)  // more equal vectors than any list of candidates holds
+    for (std::size_t i = 20; i < made.vectors; ++i)
+      std::copy_n(made.bank.begin() + static_cast<std::ptrdiff_t>(between(random, 0, 19) * made.dim), made.dim,
+                  made.bank.begin() + static_cast<std::ptrdiff_t>(i * made.dim));
+}
+
 Case random_case(Random &random, Fill kind) {
-  static const std::uint32_t sizes[] = {1, 2, 5, 63, 64, 65, 128, 200, 1000};
+  static const std::uint32_t sizes[] = {1, 2, 5, 63, 64, 65, 128, 200, 1000}, large[] = {256, 500, 777, 1000, 2100};
   static const std::uint32_t counts[] = {1, 5, 6, 7, 12, 50, 199};
-  static const std::uint32_t dims[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 33, 152};
+  static const std::uint32_t dims[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 33, 152}, wide[] = {22, 33, 61, 101, 152};
   Case made{sizes[between(random, 0, 8)], counts[between(random, 0, 6)], dims[between(random, 0, 10)], {}, {}};
+  if (has_axes(kind)) made.vectors = large[between(random, 0, 4)], made.dim = wide[between(random, 0, 4)];
   std::normal_distribution<float> normal;
   std::cauchy_distribution<float> cauchy;
   const auto value = [&]() -> float {
@@ -52,11 +88,14 @@ Case random_case(Random &random, Fill kind) {
   made.query.resize(std::size_t{made.queries} * made.dim);
   for (float &v : made.bank) v = value();
   for (float &v : made.query) v = value();
+  if (has_axes(kind)) spread_along_axes(random, kind, made);
   for (std::uint32_t i = 0; i < made.queries; ++i) {
     float *const row = made.query.data() + std::size_t{i} * made.dim;
     const float *const near = made.bank.data() + std::size_t{between(random, 0, made.vectors - 1)} * made.dim;
-    if (i % 3 == 0)  // nearly a vector of the bank, or one
-      for (std::uint32_t c = 0; c < made.dim; ++c) row[c] = near[c] + (i % 2 == 0 ? 0.0f : 0.01f * row[c]);
+    if (i % 3 == 0) {  // nearly a vector of the bank, or one
+      const float share = i % 2 == 0 ? 0.0f : std::pow(10.0f, -static_cast<float>(between(random, 2, 7)));
+      for (std::uint32_t c = 0; c < made.dim; ++c) row[c] = near[c] + share * row[c];
+    }
     if (kind == Fill::outliers)
       for (std::uint32_t c = 0; c < made.dim; ++c) row[c] *= std::pow(10.0f, static_cast<float>(between(random, 0, 30)));
     if (kind == Fill::not_finite && i % 2 == 0) row[between(random, 0, made.dim - 1)] = i % 4 == 0 ? kNan : -kInfinity;
@@ -73,12 +112,18 @@ double squares(const float *left, const float *right, std::size_t dim) {
   return sum;
 }
 
+// By brute force; infinity or NaN where a query is not finite.
+std::vector<double> nearest(const Case &made, const float *queries) {
+  std::vector<double> best(made.queries, std::numeric_limits<double>::infinity());
+  for (std::size_t i = 0; i < made.queries; ++i)
+    for (std::size_t j = 0; j < made.vectors; ++j)
+      best[i] = std::fmin(best[i], squares(queries + i * made.dim, made.bank.data() + j * made.dim, made.dim));
+  return best;
+}
+
 // `found` and its distance are as brute force has them. Sums of another order may take another of two vectors that
 // agree to the last digits.
-void check_query(const Case &made, const float *query, std::int32_t found, float distance) {
-  double best = std::numeric_limits<double>::infinity();
-  for (std::uint32_t i = 0; i < made.vectors; ++i)
-    best = std::fmin(best, squares(query, made.bank.data() + std::size_t{i} * made.dim, made.dim));
+void check_query(const Case &made, const float *query, double best, std::int32_t found, float distance) {
   if (!std::isfinite(best)) {
     CHECK(std::isnan(distance));
     CHECK_EQ(found, 0);
@@ -106,33 +151,96 @@ edgead_bank_search *create(const float *bank, const Case &made, std::uint32_t th
   return created;
 }
 
+void run(edgead_bank_search *search, const float *queries, std::vector<std::int32_t> &indices,
+         std::vector<float> &distances) {
+  const auto count = static_cast<std::uint32_t>(indices.size());
+  CHECK_EQ(edgead_bank_search_run(search, queries, count, indices.data(), distances.data(), count, nullptr, nullptr, 0),
+           EDGEAD_OK);
+}
+
+// Every level finds what brute force does, and all of them the same; a second run begins with what the first one found.
+void check_levels(const Case &made, const float *bank, const float *queries, std::uint32_t threads) {
+  const std::vector<double> best = nearest(made, queries);
+  std::vector<std::int32_t> first;
+  for (const std::uint64_t mask : kLevels) {
+    edgead_bank_search *search = create(bank, made, threads, mask);
+    if (search == nullptr) continue;
+    std::vector<std::int32_t> indices(made.queries, -1);
+    std::vector<float> distances(made.queries);
+    for (int again = 0; again < 2; ++again) {
+      run(search, queries, indices, distances);
+      for (std::size_t i = 0; i < made.queries; ++i)
+        check_query(made, queries + i * made.dim, best[i], indices[i], distances[i]);
+      if (first.empty()) first = indices;
+      CHECK(indices == first);  // of equally near ones every level takes the first
+    }
+    edgead_bank_search_destroy(search);
+  }
+}
+
 void test_against_brute_force() {
   Random random(5);
-  for (int round = 0; round < 270; ++round) {
+  for (int round = 0; round < 390; ++round) {
     const auto kind = static_cast<Fill>(round % static_cast<int>(Fill::count));
     const Case made = random_case(random, kind);
     const Guarded bank(made.bank.size() * sizeof(float)), query(made.query.size() * sizeof(float));
     std::memcpy(bank.data(), made.bank.data(), made.bank.size() * sizeof(float));
     std::memcpy(query.data(), made.query.data(), made.query.size() * sizeof(float));
-    std::vector<std::int32_t> first;
+    check_levels(made, reinterpret_cast<const float *>(bank.data()), reinterpret_cast<const float *>(query.data()),
+                 between(random, 1, 3));
+  }
+}
+
+// Few vectors of any length, and tails of Student's t with two degrees.
+void test_small_banks() {
+  Random random(11);
+  std::student_t_distribution<float> heavy(2.0f);
+  for (std::uint32_t vectors = 1; vectors <= 17; ++vectors)
+    for (std::uint32_t dim = 1; dim <= 21; ++dim) {
+      Case made{vectors, 13, dim, std::vector<float>(vectors * dim), std::vector<float>(13 * dim)};
+      for (float &v : made.bank) v = heavy(random);
+      for (float &v : made.query) v = heavy(random) * (vectors % 2 == 0 ? 1.0f : 1e4f);
+      check_levels(made, made.bank.data(), made.query.data(), 2);
+    }
+}
+
+// Banks that do not fit a core's cache are searched for several groups of queries at a time.
+void test_a_bank_of_many_tiles() {
+  Random random(12);
+  Case made{20001, 61, 64, std::vector<float>(20001 * 64), std::vector<float>(61 * 64)};
+  spread_along_axes(random, Fill::clusters, made);
+  check_levels(made, made.bank.data(), made.query.data(), 2);
+}
+
+// The bound that all rests on: points are no farther apart than their vectors, but for what rounding did.
+void test_points_are_never_farther_apart() {
+  Random random(13);
+  int with_axes = 0;
+  for (int round = 0; round < 40; ++round) {
+    const Case made = random_case(random, round % 2 == 0 ? Fill::few_axes : Fill::off_axes);
     for (const std::uint64_t mask : kLevels) {
-      edgead_bank_search *search =
-          create(reinterpret_cast<const float *>(bank.data()), made, between(random, 1, 3), mask);
-      if (search == nullptr) continue;
-      const auto *given = reinterpret_cast<const float *>(query.data());
-      std::vector<std::int32_t> indices(made.queries, -1);
-      std::vector<float> distances(made.queries);
-      for (int again = 0; again < 2; ++again) {  // the second time it begins with what it found
-        CHECK_EQ(edgead_bank_search_run(search, given, made.queries, indices.data(), distances.data(), made.queries,
-                                        nullptr, nullptr, 0), EDGEAD_OK);
-        for (std::uint32_t i = 0; i < made.queries; ++i)
-          check_query(made, given + std::size_t{i} * made.dim, indices[i], distances[i]);
-        if (first.empty()) first = indices;
-        CHECK(indices == first);  // of equally near ones every level takes the first
+      edgead::BankIndex index;
+      CHECK_EQ(index.prepare(made.bank.data(), made.bank.size() * sizeof(float), made.vectors, made.dim, mask,
+                             {nullptr, 0}), EDGEAD_OK);
+      edgead::BankPoints points;
+      CHECK(index.allocate(points));
+      with_axes += index.code_dim() < made.dim;
+      for (std::uint32_t i = 0; i < made.queries; ++i) {
+        const float *rows[] = {made.query.data() + std::size_t{i} * made.dim,
+                               index.vector(between(random, 0, made.vectors - 1)), index.vector(i % made.vectors)};
+        index.locate(rows, 3, points);
+        for (int a = 0; a < 3; ++a)
+          for (int b = 0; b < a; ++b) {
+            const double apart = std::sqrt(squares(points.values.data() + a * index.stride(),
+                                                   points.values.data() + b * index.stride(), index.code_dim()));
+            const double slack = points.slack[a] + points.slack[b];
+            CHECK(apart <= std::sqrt(squares(rows[a], rows[b], made.dim)) * (1.0 + 1e-12) + slack);
+            CHECK(slack <= 0.05 * std::sqrt(points.from[a] + points.from[b]));
+          }
       }
-      edgead_bank_search_destroy(search);
     }
   }
+  CHECK(with_axes > 80);  // of 160
 }
 
 void test_the_first_of_equals() {
@@ -140,8 +248,7 @@ void test_the_first_of_equals() {
   edgead_bank_search *search = create(made.bank.data(), made, 2, ~std::uint64_t{0});
   std::vector<std::int32_t> indices(7, -1);
   std::vector<float> distances(7);
-  CHECK_EQ(edgead_bank_search_run(search, made.query.data(), 7, indices.data(), distances.data(), 7, nullptr, nullptr, 0),
-           EDGEAD_OK);
+  run(search, made.query.data(), indices, distances);
   for (int i = 0; i < 7; ++i) {
     CHECK_EQ(indices[i], 0);
     CHECK(distances[i] == static_cast<float>(std::sqrt(1.25)));
@@ -167,11 +274,12 @@ void test_residuals_that_decide() {
     }
     for (int step = -2; step <= 2; ++step) add(made.query, 100.0f, static_cast<float>(step) * 100.0f / 127.0f);
     edgead_bank_search *search = create(made.bank.data(), made, 1, ~std::uint64_t{0});
-    std::int32_t indices[5];
-    float distances[5];
-    CHECK_EQ(edgead_bank_search_run(search, made.query.data(), 5, indices, distances, 5, nullptr, nullptr, 0),
-             EDGEAD_OK);
-    for (std::size_t i = 0; i < 5; ++i) check_query(made, made.query.data() + 65 * i, indices[i], distances[i]);
+    std::vector<std::int32_t> indices(5);
+    std::vector<float> distances(5);
+    run(search, made.query.data(), indices, distances);
+    const std::vector<double> best = nearest(made, made.query.data());
+    for (std::size_t i = 0; i < 5; ++i)
+      check_query(made, made.query.data() + 65 * i, best[i], indices[i], distances[i]);
     edgead_bank_search_destroy(search);
   }
 }
@@ -257,6 +365,9 @@ void test_refusals() {
 
 int main() {
   test_against_brute_force();
+  test_small_banks();
+  test_a_bank_of_many_tiles();
+  test_points_are_never_farther_apart();
   test_the_first_of_equals();
   test_residuals_that_decide();
   test_the_weighted_score();

@@ -46,9 +46,13 @@ def run(search: BankSearch, queries: Floats) -> tuple[npt.NDArray[np.int32], Flo
 
 
 @pytest.mark.realdata
-def test_real_features_have_the_neighbour_that_brute_force_finds(bottle: Path) -> None:
-    bank = features(sorted((bottle / "train" / "good").iterdir())[:6])
-    defects = features(sorted((bottle / "test").glob("broken_large/*"))[:2])
+@pytest.mark.parametrize(("name", "defect"), [("bottle", "broken_large"), ("magnetic_tile", "blowhole")])
+def test_real_features_have_the_neighbour_that_brute_force_finds(
+    name: str, defect: str, request: pytest.FixtureRequest
+) -> None:
+    data: Path = request.getfixturevalue(name)
+    bank = features(sorted((data / "train" / "good").iterdir())[:6])
+    defects = features(sorted((data / "test").glob(f"{defect}/*"))[:2])
     far = defects[::16] * np.float32(1e4)
     for queries in (defects, far):
         exact = np.empty(len(queries))

@@ -299,7 +299,7 @@ typedef struct edgead_bank_search_options {
 } edgead_bank_search_options;
 
 EDGEAD_API void edgead_bank_search_options_init(edgead_bank_search_options *options, uint32_t struct_size);
-/* Codes the bank: a quarter of its size more memory where the CPU has VNNI, else its size. */
+/* Codes the bank: up to half of its size more memory where the CPU has VNNI, else up to twice its size. */
 EDGEAD_API edgead_status edgead_bank_search_create(const edgead_bank_search_options *options,
                                                    edgead_bank_search **out_search, char *error_buf,
                                                    size_t error_buf_size);

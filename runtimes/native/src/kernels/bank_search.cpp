@@ -58,49 +58,90 @@ typedef double EightDoubles __attribute__((vector_size(kExact * 8)));
 #endif
 }
 
-// The bits of query i for the register of the tile that begins at `at`.
-[[gnu::always_inline]] inline std::uint64_t judge(const BankTile &tile, const BankQueries &queries, std::size_t i,
-                                                  std::size_t at, const Floats &product) {
-  Floats value, residual, length, scale;
+template <std::size_t R>
+using Products = Floats[kBankQueries][R];
+
+// Rows of queries times the columns that begin at `other`, whose rows are `width` apart.
+template <std::size_t R>
+[[gnu::always_inline]] inline void multiply(Products<R> &sum, const float *query, std::size_t stride, std::size_t dim,
+                                            const float *other, std::size_t width) {
+  for (std::size_t c = 0; c < dim; ++c, other += width) {
+    Floats b[R];
+#pragma GCC unroll 8
+    for (std::size_t v = 0; v < R; ++v) load(b[v], other + v * kLanes);
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < kBankQueries; ++i) {
+      const Floats q = Floats{} + query[i * stride + c];
+#pragma GCC unroll 8
+      for (std::size_t v = 0; v < R; ++v) multiply_add(sum[i][v], q, b[v]);
+    }
+  }
+}
+
+// base - scales * products: how near the vectors of a register are to a query, but for the query's own length.
+[[gnu::always_inline]] inline void approximate(Floats &value, const BankTile &tile, std::size_t at, float scales,
+                                               const Floats &products) {
   load(value, tile.base + at);
-  load(residual, tile.residual + at);
-  load(length, tile.length + at);
-  load(scale, tile.scale + at);
-  multiply_add(value, residual, Floats{} - queries.reach[i]);
-  multiply_add(value, length, Floats{} - queries.residual[i]);
-  multiply_add(value, scale * product, Floats{} - queries.scale[i]);
-  return not_above(value, queries.limit[i]) << at;
+  multiply_add(value, products, Floats{} - scales);
+}
+
+[[gnu::always_inline]] inline float cut(const BankTile &tile, const BankQueries &queries, std::size_t i) {
+  return queries.limit[i] + queries.reach[i] * tile.residual + queries.residual[i] * tile.length;
+}
+
+// One bit per vector of `N` registers from `at` on.
+template <std::size_t N>
+[[gnu::always_inline]] inline std::uint64_t judge(const BankTile &tile, std::size_t at, const Floats *products,
+                                                  float scales, float most) {
+  std::uint64_t found = 0;
+#pragma GCC unroll 8
+  for (std::size_t v = 0; v < N; ++v) {
+    Floats value;
+    approximate(value, tile, at + v * kLanes, scales, products[v]);
+    found |= not_above(value, most) << (at + v * kLanes);
+  }
+  return found;
+}
+
+std::uint32_t least_of(const float *values) {
+  std::uint32_t least = 0;
+  for (std::uint32_t j = 1; j < kBankTile; ++j)
+    if (values[j] < values[least]) least = j;
+  return least;
+}
+
+template <typename Each>
+[[gnu::always_inline]] inline void products_fp32(const BankTile &tile, const BankQueries &queries, Each each) {
+  const auto *const query = static_cast<const float *>(queries.codes);
+  const auto *const bank = static_cast<const float *>(tile.codes);
+  for (std::size_t at = 0; at < kBankTile; at += kLanes * kRegisters) {
+    Products<kRegisters> sum = {};
+    multiply<kRegisters>(sum, query, queries.stride / sizeof(float), queries.dim, bank + at, kBankTile);
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < kBankQueries; ++i) each(i, at, sum[i], tile.scale * queries.scale[i]);
+  }
 }
 
 void screen_fp32(const BankTile &given, const BankQueries &from, std::uint64_t *masks) {
   const BankTile tile = given;
   const BankQueries queries = from;
-  const std::size_t stride = queries.stride / sizeof(float);
-  for (std::size_t first = 0; first < queries.count; first += kBankQueries) {
-    const float *const query = static_cast<const float *>(queries.codes) + first * stride;
-    std::uint64_t found[kBankQueries] = {};
-    for (std::size_t at = 0; at < kBankTile; at += kLanes * kRegisters) {
-      Floats sum[kBankQueries][kRegisters] = {};
-      const float *bank = static_cast<const float *>(tile.codes) + at;
-      for (std::size_t c = 0; c < queries.dim; ++c, bank += kBankTile) {
-        Floats b[kRegisters];
-#pragma GCC unroll 8
-        for (std::size_t v = 0; v < kRegisters; ++v) load(b[v], bank + v * kLanes);
-#pragma GCC unroll 8
-        for (std::size_t i = 0; i < kBankQueries; ++i) {
-          const Floats q = Floats{} + query[i * stride + c];
-#pragma GCC unroll 8
-          for (std::size_t v = 0; v < kRegisters; ++v) multiply_add(sum[i][v], q, b[v]);
-        }
-      }
-#pragma GCC unroll 8
-      for (std::size_t i = 0; i < kBankQueries; ++i)
-#pragma GCC unroll 8
-        for (std::size_t v = 0; v < kRegisters; ++v)
-          found[i] |= judge(tile, queries, first + i, at + v * kLanes, sum[i][v]);
+  std::uint64_t found[kBankQueries] = {};
+  products_fp32(tile, queries, [&](std::size_t i, std::size_t at, const Floats *products, float scales) {
+    found[i] |= judge<kRegisters>(tile, at, products, scales, cut(tile, queries, i));
+  });
+  for (std::size_t i = 0; i < kBankQueries; ++i) masks[i] = found[i];
+}
+
+void first_fp32(const BankTile &tile, const BankQueries &queries, std::uint32_t *lanes) {
+  float values[kBankQueries][kBankTile];
+  products_fp32(tile, queries, [&](std::size_t i, std::size_t at, const Floats *products, float scales) {
+    for (std::size_t v = 0; v < kRegisters; ++v) {
+      Floats value;
+      approximate(value, tile, at + v * kLanes, scales, products[v]);
+      __builtin_memcpy(values[i] + at + v * kLanes, &value, sizeof value);
     }
-    for (std::size_t i = 0; i < kBankQueries; ++i) masks[first + i] = found[i];
-  }
+  });
+  for (std::size_t i = 0; i < kBankQueries; ++i) lanes[i] = least_of(values[i]);
 }
 
 #if defined(EDGEAD_LEVEL_avx512)
@@ -111,50 +152,93 @@ void screen_fp32(const BankTile &given, const BankQueries &from, std::uint64_t *
 }
 
 // Whole numbers, exact: 255 * 127 * 4096 fits.
+template <typename Each>
+[[gnu::always_inline]] inline void products_int8(const BankTile &tile, const BankQueries &queries, Each each) {
+  static_assert(kLanes * kRegisters == kBankTile);
+  const auto *const query = static_cast<const std::int8_t *>(queries.codes);
+  const auto *bank = static_cast<const std::uint8_t *>(tile.codes);
+  Ints sum[kBankQueries][kRegisters];
+#pragma GCC unroll 8
+  for (std::size_t i = 0; i < kBankQueries; ++i)
+#pragma GCC unroll 8
+    for (std::size_t v = 0; v < kRegisters; ++v) sum[i][v] = Ints{} + queries.bias[i];
+  for (std::size_t c = 0; c < queries.dim; c += 4, bank += kBankTile * 4) {
+    Ints b[kRegisters];
+#pragma GCC unroll 8
+    for (std::size_t v = 0; v < kRegisters; ++v) __builtin_memcpy(&b[v], bank + v * sizeof b[v], sizeof b[v]);
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < kBankQueries; ++i) {
+      std::int32_t four;
+      __builtin_memcpy(&four, query + i * queries.stride + c, sizeof four);
+      const Ints q = Ints{} + four;
+#pragma GCC unroll 8
+      for (std::size_t v = 0; v < kRegisters; ++v) add_products(sum[i][v], b[v], q);
+    }
+  }
+#pragma GCC unroll 8
+  for (std::size_t i = 0; i < kBankQueries; ++i) {
+    Floats products[kRegisters];
+#pragma GCC unroll 8
+    for (std::size_t v = 0; v < kRegisters; ++v) products[v] = __builtin_convertvector(sum[i][v], Floats);
+    each(i, products, tile.scale * queries.scale[i]);
+  }
+}
+
 void screen_int8(const BankTile &given, const BankQueries &from, std::uint64_t *masks) {
   const BankTile tile = given;
   const BankQueries queries = from;
-  for (std::size_t first = 0; first < queries.count; first += kBankQueries) {
-    const auto *const query = static_cast<const std::int8_t *>(queries.codes) + first * queries.stride;
-    const auto *bank = static_cast<const std::uint8_t *>(tile.codes);
-    Ints sum[kBankQueries][kRegisters];
-#pragma GCC unroll 8
-    for (std::size_t i = 0; i < kBankQueries; ++i)
-#pragma GCC unroll 8
-      for (std::size_t v = 0; v < kRegisters; ++v) sum[i][v] = Ints{} + queries.bias[first + i];
-    for (std::size_t c = 0; c < queries.dim; c += 4, bank += kBankTile * 4) {
-      Ints b[kRegisters];
-#pragma GCC unroll 8
-      for (std::size_t v = 0; v < kRegisters; ++v) __builtin_memcpy(&b[v], bank + v * sizeof b[v], sizeof b[v]);
-#pragma GCC unroll 8
-      for (std::size_t i = 0; i < kBankQueries; ++i) {
-        std::int32_t four;
-        __builtin_memcpy(&four, query + i * queries.stride + c, sizeof four);
-        const Ints q = Ints{} + four;
-#pragma GCC unroll 8
-        for (std::size_t v = 0; v < kRegisters; ++v) add_products(sum[i][v], b[v], q);
-      }
+  products_int8(tile, queries, [&](std::size_t i, const Floats *products, float scales) {
+    masks[i] = judge<kRegisters>(tile, 0, products, scales, cut(tile, queries, i));
+  });
+}
+
+void first_int8(const BankTile &tile, const BankQueries &queries, std::uint32_t *lanes) {
+  float values[kBankQueries][kBankTile];
+  products_int8(tile, queries, [&](std::size_t i, const Floats *products, float scales) {
+    for (std::size_t v = 0; v < kRegisters; ++v) {
+      Floats value;
+      approximate(value, tile, v * kLanes, scales, products[v]);
+      __builtin_memcpy(values[i] + v * kLanes, &value, sizeof value);
     }
-#pragma GCC unroll 8
-    for (std::size_t i = 0; i < kBankQueries; ++i) {
-      std::uint64_t found = 0;
-#pragma GCC unroll 8
-      for (std::size_t v = 0; v < kRegisters; ++v)
-        found |= judge(tile, queries, first + i, v * kLanes, __builtin_convertvector(sum[i][v], Floats));
-      masks[first + i] = found;
-    }
-  }
+  });
+  for (std::size_t i = 0; i < kBankQueries; ++i) lanes[i] = least_of(values[i]);
 }
 #endif
+
+template <std::size_t R>
+void project_columns(const float *rows, std::size_t stride, std::size_t dim, const float *axes, std::size_t columns,
+                     float *out, std::size_t out_stride) {
+  Products<R> sum = {};
+  multiply<R>(sum, rows, stride, dim, axes, columns);
+#pragma GCC unroll 8
+  for (std::size_t i = 0; i < kBankQueries; ++i)
+#pragma GCC unroll 8
+    for (std::size_t v = 0; v < R; ++v) __builtin_memcpy(out + i * out_stride + v * kLanes, &sum[i][v], sizeof(Floats));
+}
+
+void project(const float *rows, std::size_t stride, std::size_t dim, const float *axes, std::size_t columns,
+             float *out, std::size_t out_stride) {
+  static_assert(kBankBox % kLanes == 0);
+  std::size_t at = 0;
+  for (; at + kLanes * kRegisters <= columns; at += kLanes * kRegisters)
+    project_columns<kRegisters>(rows, stride, dim, axes + at, columns, out + at, out_stride);
+  for (; at + kLanes * 2 <= columns; at += kLanes * 2)
+    project_columns<2>(rows, stride, dim, axes + at, columns, out + at, out_stride);
+  for (; at < columns; at += kLanes) project_columns<1>(rows, stride, dim, axes + at, columns, out + at, out_stride);
+}
 
 // The next up to kLanes values, zeros behind the last.
 [[gnu::always_inline]] inline void load_some(Floats &out, const float *from, std::size_t count) {
   if (count >= kLanes) {
     load(out, from);
   } else {
+#if defined(EDGEAD_LEVEL_avx512)
+    out = (Floats)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from);
+#else
     float some[kLanes] = {};
     for (std::size_t i = 0; i < count; ++i) some[i] = from[i];
     load(out, some);
+#endif
   }
 }
 
@@ -165,37 +249,40 @@ void screen_int8(const BankTile &given, const BankQueries &from, std::uint64_t *
     for (std::size_t i = 0; i < count; ++i) to[i] = values[i];
 }
 
-float total(const Floats &values) {
+[[gnu::always_inline]] inline float total(const Floats &values) {
+#if defined(EDGEAD_LEVEL_avx512)
+  return _mm512_reduce_add_ps((__m512)values);
+#else
   float sum = 0.0f;
   for (std::size_t i = 0; i < kLanes; ++i) sum += values[i];
   return sum;
+#endif
 }
 
-float centre_query(const float *query, const float *centre, std::size_t dim, float *out, float &largest) {
-  Floats squares = {}, most = {};
+float centre(const float *vector, const float *centre, std::size_t dim, float *out) {
+  Floats squares = {};
   for (std::size_t c = 0; c < dim; c += kLanes) {
-    Floats q, m;
-    load_some(q, query + c, dim - c);
+    Floats x, m;
+    load_some(x, vector + c, dim - c);
     load_some(m, centre + c, dim - c);
-    const Floats x = q - m, size = x < 0.0f ? -x : x;
+    x -= m;
     multiply_add(squares, x, x);
-    most = size > most ? size : most;
     store_some(out + c, x, dim - c);
   }
-  largest = 0.0f;
-  for (std::size_t i = 0; i < kLanes; ++i) largest = most[i] > largest ? most[i] : largest;
   return total(squares);
 }
 
-BankCode code_fp32(const float *query, const float *centre, std::size_t dim, float *codes) {
-  float largest;
-  return {centre_query(query, centre, dim, codes, largest), 0.0f, 1.0f, 0};
-}
-
-BankCode code_int8(const float *query, const float *centre, std::size_t dim, float *centred, std::int8_t *codes) {
-  float largest;
-  const float squares = centre_query(query, centre, dim, centred, largest);
-  // Below, 127 / largest could be infinite: the code is 0 then, and the residual all.
+BankCode code_int8(const float *values, std::size_t dim, std::int8_t *codes) {
+  Floats most = {};
+  for (std::size_t c = 0; c < dim; c += kLanes) {
+    Floats x;
+    load_some(x, values + c, dim - c);
+    const Floats size = x < 0.0f ? -x : x;
+    most = size > most ? size : most;
+  }
+  float largest = 0.0f;
+  for (std::size_t i = 0; i < kLanes; ++i) largest = most[i] > largest ? most[i] : largest;
+  // Below, 127 / largest could be infinite.
   const bool coded = largest > 1e-30f && largest < 1e30f;
   const float scale = coded ? largest / 127.0f : 0.0f, inverse = coded ? 127.0f / largest : 0.0f;
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: a sum with it has no digits behind the point
@@ -204,8 +291,7 @@ BankCode code_int8(const float *query, const float *centre, std::size_t dim, flo
   const Floats round = Floats{} + kRound;
   for (std::size_t c = 0; c < dim; c += kLanes) {
     Floats x;
-    load_some(x, centred + c, dim - c);
-    if (!coded) x = Floats{};
+    load_some(x, values + c, dim - c);
     const Floats whole = (x * inverse + round) - round;
     const Floats rest = x - whole * scale;
     multiply_add(residual, rest, rest);
@@ -217,10 +303,49 @@ BankCode code_int8(const float *query, const float *centre, std::size_t dim, flo
     else
       for (std::size_t i = 0; i < dim - c; ++i) codes[c + i] = bytes[i];
   }
-  for (std::size_t c = dim; c % 4 != 0; ++c) codes[c] = 0;
   std::int32_t codes_sum = 0;
   for (std::size_t i = 0; i < kLanes; ++i) codes_sum += sum[i];
-  return {squares, coded ? total(residual) : squares, scale, -128 * codes_sum};
+  return {total(residual), scale, codes_sum};
+}
+
+void gaps(const float *tile_low, const float *tile_high, std::size_t tiles, const float *low, const float *high,
+          float *squares) {
+  for (std::size_t t = 0; t < tiles; t += kLanes) {
+    Floats sum = {};
+    for (std::size_t c = 0; c < kBankBox; ++c) {
+      Floats below, above;
+      load(below, tile_low + c * tiles + t);
+      load(above, tile_high + c * tiles + t);
+      below -= high[c];
+      above = low[c] - above;
+      Floats gap = below > above ? below : above;
+      gap = gap > 0.0f ? gap : Floats{};
+      multiply_add(sum, gap, gap);
+    }
+    __builtin_memcpy(squares + t, &sum, sizeof sum);
+  }
+}
+
+float rough_distance(const float *left, const float *right, std::size_t dim) {
+  Floats sums[2] = {};
+  std::size_t c = 0;
+  for (; c + 2 * kLanes <= dim; c += 2 * kLanes)
+#pragma GCC unroll 2
+    for (std::size_t v = 0; v < 2; ++v) {
+      Floats l, r;
+      load(l, left + c + v * kLanes);
+      load(r, right + c + v * kLanes);
+      l -= r;
+      multiply_add(sums[v], l, l);
+    }
+  for (; c < dim; c += kLanes) {
+    Floats l, r;
+    load_some(l, left + c, dim - c);
+    load_some(r, right + c, dim - c);
+    l -= r;
+    multiply_add(sums[0], l, l);
+  }
+  return total(sums[0] + sums[1]);
 }
 
 [[gnu::always_inline]] inline void add_squares(EightDoubles &sum, const float *left, const float *right) {
@@ -247,10 +372,14 @@ double distance(const float *left, const float *right, std::size_t dim) {
 }
 
 #if defined(EDGEAD_LEVEL_avx512)
-constexpr BankKernels kKernels{screen_fp32, screen_int8, code_fp32, code_int8, distance};
+constexpr BankScreen kScreen = screen_int8;
+constexpr BankFirst kFirst = first_int8;
 #else
-constexpr BankKernels kKernels{screen_fp32, nullptr, code_fp32, code_int8, distance};
+constexpr BankScreen kScreen = nullptr;
+constexpr BankFirst kFirst = nullptr;
 #endif
+constexpr BankKernels kKernels{screen_fp32, kScreen, first_fp32, kFirst,         centre,
+                               project,     code_int8, gaps,     rough_distance, distance};
 
 }  // namespace
 
