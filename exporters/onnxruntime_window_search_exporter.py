@@ -16,8 +16,6 @@ class OnnxRuntimeWindowSearchExporter(OnnxRuntimeExporter):
     """As ONNX Runtime, of the query graph that the detector's lowering wrote beside graph.onnx."""
 
     engine = "onnxruntime+window_search"
-    precisions = ("fp32", "int8")
-    runs_typed_graph = False  # libedgead searches behind it
 
     def source(self, graph: Path) -> Path:
         """The query graph that the detector's lowering wrote."""

@@ -96,8 +96,8 @@ class Runtime(ABC):
             device: the GPU, whose context is current.
 
         Raises:
-            RuntimeMissingError: the engine's package is not installed, or the engine has its tensors, or its
-                search, in host memory.
+            RuntimeMissingError: the engine's package is not installed, or the engine has its tensors in host
+                memory.
             EngineError: the engine refuses the graph or the precision.
         """
         raise RuntimeMissingError(

@@ -18,9 +18,8 @@ class DeviceTensor:
 class DeviceEngine(Protocol):
     """An engine whose tensors lie in device memory, in C order. One thread at a time.
 
-    An engine that stops at query tensors becomes one together with its search: `outputs` are those of the
-    search, the queries are memory of its own, and `enqueue` puts the network and then the search into the
-    stream. So nothing behind it need know that there is one.
+    An engine that stops at query tensors becomes one together with its search
+    (`edgead.runtimes.cuda.searched_engine`), so that nothing behind it need know that there is one.
     """
 
     @property
@@ -41,4 +40,11 @@ class DeviceEngine(Protocol):
 
         Raises:
             EngineError: the engine refuses the work.
+        """
+
+    def check(self) -> None:
+        """Look, once the stream has done the last run, whether its values can be used.
+
+        Raises:
+            EngineError: they cannot; the next run may be sound again.
         """

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from edgead.runtimes._device_engine import DeviceEngine
+    from edgead.runtimes.cuda._device import Device
+
 INPUT = "image"
 MAP = "anomaly_map"
 SCORE = "image_score"
@@ -64,6 +67,14 @@ class GraphOutputs(ABC):
         Raises:
             EngineError: an array has not the shape that it must have.
         """
+
+    def on_device(self, graph: Path, engine: DeviceEngine, device: Device) -> DeviceEngine:
+        """`engine`, whose tensors lie on `device`, with what is left to do after each run behind it.
+
+        Raises:
+            EngineError: a tensor has not the shape that it must have, or there is not enough device memory.
+        """
+        return engine
 
     def finish(self) -> None:  # noqa: B027  # most graphs need nothing more
         """What is left to do after each run.

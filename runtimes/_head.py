@@ -1,8 +1,9 @@
-"""The head behind a query graph, in Python: which bank, and libedgead's search over it."""
+"""The head behind a query graph, in Python: which bank, and the search over it, libedgead's or a GPU's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,11 +11,14 @@ from edgead._native.window_search import WindowSearch as NativeSearch
 from edgead.bundle.head import FILE, BankSearch, WindowSearch
 from edgead.errors import BundleError, EngineError, UsageError
 from edgead.runtimes._base import RawOutput
-from edgead.runtimes._graph import GraphOutputs
+from edgead.runtimes._device_engine import DeviceEngine, DeviceTensor
+from edgead.runtimes._graph import MAP, GraphOutputs
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from edgead.runtimes.cuda._device import Device
 
 _Kind = TypeVar("_Kind", WindowSearch, BankSearch)
 
@@ -42,14 +46,15 @@ class SearchedOutputs(GraphOutputs):
     """
 
     def __init__(self, graph: Path) -> None:
-        """Read the head of `graph`.
+        """Read the head of `graph`; the bank files are mapped.
 
         Raises:
             UsageError: there is no ``head.json`` beside the graph, or no bank above it.
-            EngineError: ``head.json`` or a bank is damaged.
+            EngineError: ``head.json`` is damaged, or a bank is of another size.
         """
         self._head = read_beside(graph, WindowSearch)
-        self._search = _open(self._head, graph)
+        self._banks = _mapped(self._head, graph)
+        self._windows = [level.window for level in self._head.levels]
 
     def check(self, graph: Path, names: Sequence[str]) -> tuple[str, ...]:
         """The names that the head asks for."""
@@ -66,18 +71,44 @@ class SearchedOutputs(GraphOutputs):
         return "int32" if name == REFERENCES else "float32"
 
     def bind(self, graph: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> RawOutput:
-        """Keep the arrays that the engine writes, and make the one for the map."""
+        """Keep the arrays that the engine writes, make libedgead's search and the array for the map."""
         import numpy as np
 
-        for name, shape in query_shapes(self._head).items():
-            if arrays[name].shape != shape:
-                raise EngineError(
-                    f"{graph.name}: output {name} is {list(arrays[name].shape)}, {FILE} says {list(shape)}; "
-                    "export the MODEL again"
-                )
+        head = self._head
+        check_shapes(graph, {name: array.shape for name, array in arrays.items()}, query_shapes(head))
+        with bank_problems(graph):
+            self._search = NativeSearch(
+                self._banks, self._windows, nearest=head.nearest, grid=head.grid, weighted=head.weighted
+            )
         self._arrays = dict(arrays)
-        self._output = RawOutput(np.zeros((1, 1, *self._head.grid), np.float32))
+        self._output = RawOutput(np.zeros((1, 1, *head.grid), np.float32))
         return self._output
+
+    def on_device(self, graph: Path, engine: DeviceEngine, device: Device) -> DeviceEngine:
+        """The CUDA search behind it."""
+        from edgead.runtimes.cuda.searched_engine import SearchedEngine
+        from edgead.runtimes.cuda.window_search import CudaWindowSearch
+
+        head = self._head
+        check_shapes(
+            graph, {name: tensor.shape for name, tensor in engine.outputs.items()}, query_shapes(head)
+        )
+        with bank_problems(graph):
+            search = CudaWindowSearch(
+                device,
+                self._banks,
+                self._windows,
+                nearest=head.nearest,
+                grid=head.grid,
+                weighted=head.weighted,
+            )
+
+        def enqueue(queries: Mapping[str, int], found: Mapping[str, int]) -> None:
+            levels = [queries[f"query_{index}"] for index in range(len(head.levels))]
+            search.enqueue(levels, queries[REFERENCES], found[MAP], queries.get(WEIGHT, 0))
+
+        outputs = {MAP: DeviceTensor((1, 1, *head.grid), "float32")}
+        return SearchedEngine(engine, device, outputs, enqueue, search.check)
 
     def finish(self) -> None:
         """Search."""
@@ -127,28 +158,48 @@ def searched_files(head: WindowSearch | BankSearch, graph: Path) -> dict[str, Pa
     return {name: root / name for name in sizes}
 
 
-def _open(head: WindowSearch, graph: Path) -> NativeSearch:
-    """The search over the bank files, which are mapped, not read.
+def check_shapes(
+    graph: Path, found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Whether the query tensors of `graph` are those that its head asks for.
+
+    Raises:
+        EngineError: one is of another shape, or of more than one image.
+    """
+    for name, shape in wanted.items():
+        if found[name] != shape:
+            raise EngineError(
+                f"{graph.name}: output {name} is {list(found[name])}, {FILE} says {list(shape)}; export the "
+                "MODEL again"
+            )
+
+
+@contextlib.contextmanager
+def bank_problems(graph: Path) -> Iterator[None]:
+    """What a search says of its bank is the MODEL's fault here.
+
+    Raises:
+        EngineError: in place of a UsageError.
+    """
+    try:
+        yield
+    except UsageError as err:
+        raise EngineError(f"{graph.name}: {err}; export the MODEL again") from err
+
+
+def _mapped(head: WindowSearch, graph: Path) -> list[npt.NDArray[np.generic]]:
+    """The bank of each level, mapped, not read.
 
     Raises:
         UsageError: they are in no folder above the graph.
-        EngineError: a bank is of another size, or its values are no parts of unit vectors.
+        EngineError: one is of another size.
     """
     import numpy as np
 
     files = searched_files(head, graph)
-    banks = []
+    banks: list[npt.NDArray[np.generic]] = []
     for level in head.levels:
         shape = head.bank_shape(level)
         mapped = np.memmap(files[level.bank_file], _DTYPES[head.bank_type], "r", shape=shape)
         banks.append(np.asarray(mapped))
-    try:
-        return NativeSearch(
-            banks,
-            [level.window for level in head.levels],
-            nearest=head.nearest,
-            grid=head.grid,
-            weighted=head.weighted,
-        )
-    except UsageError as err:
-        raise EngineError(f"{graph.name}: {err}; export the MODEL again") from err
+    return banks

@@ -65,6 +65,9 @@ class OrtEngine:
         except Exception as err:
             raise EngineError(f"ONNX Runtime failed on an image: {last_line(err)}") from err
 
+    def check(self) -> None:
+        """Nothing: a run that fails says so at once."""
+
     def _bind(self, addresses: Mapping[str, int]) -> None:
         import numpy as np
 

@@ -75,6 +75,9 @@ class TensorRTEngine:
         if not self._context.execute_async_v3(stream):
             raise EngineError("the engine refused to run; look at what it wrote to stderr")
 
+    def check(self) -> None:
+        """Nothing: what fails in the stream is told where it is waited for."""
+
     def _mode(self, name: str) -> Any:
         return self._engine.get_tensor_mode(name)
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
+from edgead.bundle.head import BANK_SEARCH, WINDOW_SEARCH
+from edgead.runtimes._bank_head import BankOutputs
 from edgead.runtimes._base import Availability
+from edgead.runtimes._graph import GraphOutputs
+from edgead.runtimes._head import SearchedOutputs
 from edgead.runtimes.ort_runtime import OnnxRuntime
 from edgead.types import Target
 
@@ -18,6 +23,21 @@ class TypedGraphRuntime(OnnxRuntime):
     """
 
     entries: ClassVar[Mapping[str, str]] = {"session.disable_quant_qdq": "1"}
+
+    def __init__(self, engine: str = "onnxruntime") -> None:
+        """A new one.
+
+        Args:
+            engine: in whose place; where its name asks for a search, libedgead's follows.
+        """
+        super().__init__()
+        self._stands_for = engine
+
+    def outputs_of(self, graph: Path) -> GraphOutputs:
+        """What an engine of that name has behind `graph`."""
+        if self._stands_for.endswith(WINDOW_SEARCH):
+            return SearchedOutputs(graph)
+        return BankOutputs(graph) if self._stands_for.endswith(BANK_SEARCH) else super().outputs_of(graph)
 
     @classmethod
     def availability_for(cls, target: Target) -> Availability:

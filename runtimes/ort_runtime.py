@@ -105,12 +105,12 @@ class OnnxRuntime(Runtime):
         return shape
 
     def on_device(self, graph: Path, target: Target, device: Device) -> DeviceEngine:
-        """A session that works in `device`'s stream, on tensors in its memory."""
-        if self.engine != OnnxRuntime.engine:
-            return super().on_device(graph, target, device)  # libedgead searches in host memory
+        """A session that works in `device`'s stream, on tensors in its memory, and its search, if any."""
+        outputs = self.outputs_of(graph)
         options = {"device_id": str(device.index), "user_compute_stream": str(device.stream)}
         session = self._opened(graph, target, 0, options)
-        return OrtEngine(session, graph, self.outputs_of(graph), "cuda", device.index, device.stream)
+        engine = OrtEngine(session, graph, outputs, "cuda", device.index, device.stream)
+        return outputs.on_device(graph, engine, device)
 
     def _opened(
         self, graph: Path, target: Target, threads: int, cuda_options: Mapping[str, str] | None = None

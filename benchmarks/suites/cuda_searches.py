@@ -49,6 +49,7 @@ def bank_case(device: Device, size: tuple[int, int, int], images: int) -> tuple[
     drawn += rng.standard_normal(drawn.shape, np.float32) * spread * np.float32(0.5)
     search = CudaBankSearch(device, bank, cells=queries, images=images)
     address = constant(device, drawn, "queries")
+    out = device.allocate(4 * images * queries, "distances")
     native = BankSearch(bank, queries=queries, threads=1)
     indices, distances = np.empty(queries, np.int32), np.empty(queries, np.float32)
 
@@ -58,7 +59,7 @@ def bank_case(device: Device, size: tuple[int, int, int], images: int) -> tuple[
     def error() -> float:
         found = device.pinned((images, queries), "int32"), device.pinned((images, queries), "float32")
         device.copy_out(found[0], search.indices)
-        device.copy_out(found[1], search.distances)
+        device.copy_out(found[1], out)
         device.synchronize()
         wrong = 0
         for image in range(images):
@@ -68,7 +69,7 @@ def bank_case(device: Device, size: tuple[int, int, int], images: int) -> tuple[
 
     name = f"bank {queries}×{vectors}×{dim}"
     moved = bank.nbytes + drawn.nbytes + images * queries * 8
-    case = Case(name, images, moved, lambda: search.enqueue(address), on_cpu, error, 0.0)
+    case = Case(name, images, moved, lambda: search.enqueue(address, out), on_cpu, error, 0.0)
     return case, 2 * images * queries * vectors * dim
 
 
@@ -91,6 +92,7 @@ def window_case(
     search = CudaWindowSearch(device, banks, windows, nearest=NEAREST, grid=GRID, images=images)
     addresses = [constant(device, query, "queries") for query in queries]
     named = constant(device, references, "references")
+    out = device.allocate(4 * images * GRID[0] * GRID[1], "the map")
     native = WindowSearch(banks, windows, nearest=NEAREST, grid=GRID)
     expected = np.empty(GRID, np.float32)
 
@@ -99,7 +101,7 @@ def window_case(
 
     def error() -> float:
         found = device.pinned((images, *GRID), "float32")
-        device.copy_out(found, search.map)
+        device.copy_out(found, out)
         device.synchronize()
         worst = 0.0
         for image in range(images):
@@ -109,7 +111,7 @@ def window_case(
 
     name = f"windows D={dim} {bank_type}"
     moved += images * expected.nbytes
-    case = Case(name, images, moved, lambda: search.enqueue(addresses, named), on_cpu, error, MAP_BAR)
+    case = Case(name, images, moved, lambda: search.enqueue(addresses, named, out), on_cpu, error, MAP_BAR)
     return case, operations
 
 

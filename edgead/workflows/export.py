@@ -208,7 +208,7 @@ def export(
             work / "graph.onnx",
             metadata={"edgead.detector": detector.name},
         )
-        if search is not None and any(target.engine.endswith(search) for target in wanted):
+        if search is not None and any(target.engine.endswith(search) for target in every):
             lowering.write_search(detector, lowered, graph.path)
 
         def score(runtime: Runtime, path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
@@ -232,7 +232,7 @@ def export(
         def stand_in(path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
             as_graph = Target("onnxruntime", target.precision, target.device)
             runs = rounded(path) if target.precision == "fp16" else path
-            return score(TypedGraphRuntime(), runs, as_graph, pixels, progress)
+            return score(TypedGraphRuntime(target.engine), runs, as_graph, pixels, progress)
 
         def report(target: Target, side: Side, files: Iterable[Path] = ()) -> TargetReport:
             made = _report(target, reference, limits, side, evidence, choice)
@@ -269,9 +269,7 @@ def export(
                 goal=MAP_ERROR if repair_int8 else math.inf,
                 progress=show,
             )
-        typed: Path | None = None
-        if any(target.precision == "fp16" for target in every):
-            typed = half(graph.path, recipe, work)
+        halves: dict[Path, Path] = {}
         compiled: dict[Target, CompiledTarget] = {}
         for target in every:
             show.say(f"compiling {target}")
@@ -289,8 +287,12 @@ def export(
                     stand_in=stand_in if target in unseen else None,
                 )
                 continue
-            source = typed if typed is not None and target.precision == "fp16" else graph.path
-            compiled[target] = exporter.compile(source, target, work / "targets")
+            source, given = exporter.source(graph.path), graph.path
+            if target.precision == "fp16":
+                if source not in halves:
+                    halves[source] = half(source, recipe, source.parent)
+                source = given = halves[source]
+            compiled[target] = exporter.compile(given, target, work / "targets")
             if target in unseen:
                 sides[target] = stand_in(source, target, pixels, show)
             elif target not in sides:

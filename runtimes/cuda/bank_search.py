@@ -50,11 +50,8 @@ class CudaBankSearch:
     neighbouring float. The bank lies on the device twice, as it is and coded.
 
     Attributes:
-        distances: address of (images, cells) float32, written by each run: Euclidean; NaN for a query that is
-            not finite.
-        indices: address of (images, cells) int32, of the nearest vector, the first of equally near ones; 0
-            for a query that is not finite.
-        score: address of (images,) float32, as `edgead.h` has it; 0 without neighbours.
+        indices: address of (images, cells) int32, written by each run: the nearest vector, the first of
+            equally near ones; 0 for a query that is not finite.
     """
 
     def __init__(
@@ -106,35 +103,41 @@ class CudaBankSearch:
         p.query_codes = taken(4 * self._most * steps * _STEP, "queries")
         p.lowest = taken(4 * self._most * groups, "bounds")
         self._squares = taken(8 * count, "squares")
-        self.indices, self.distances = taken(4 * count, "indices"), taken(4 * count, "distances")
-        self.score = 0
+        self.indices = taken(4 * count, "indices")
+        self._score: ScoreParams | None = None
         if near is not None:
-            self._score = ScoreParams()
-            self._score.near = constant(device, _checked(near, vectors), "the bank search's neighbours")
-            self._score.bank, self._score.squares, self._score.indices = p.bank, self._squares, self.indices
-            self._score.score = self.score = taken(4 * images, "score")
-            self._score.cells, self._score.dim, self._score.neighbours = cells, dim, near.shape[1]
+            s = self._score = ScoreParams()
+            s.near = constant(device, _checked(near, vectors), "the bank search's neighbours")
+            s.bank, s.squares, s.indices = p.bank, self._squares, self.indices
+            s.cells, s.dim, s.neighbours = cells, dim, near.shape[1]
 
-    def enqueue(self, queries: int) -> None:
+    def enqueue(self, queries: int, distances: int, score: int = 0) -> None:
         """Put the search into the stream.
 
         Args:
             queries: address of (images, cells, D) float32.
+            distances: address for (images, cells) float32: Euclidean; NaN for a query that is not finite.
+            score: address for (images,) float32, as `edgead.h` has it, where there are neighbours.
+
+        Raises:
+            UsageError: an address for a score that there is not, or the other way round.
         """
+        if bool(score) != (self._score is not None):
+            raise UsageError("a search gives a score exactly where it was made with near=…")
         p, device = self._params, self._device
         tiles = -(-p.vectors // _TILE)
         for first in range(0, self._cells * self._images, self._most):
             p.count = min(self._most, self._cells * self._images - first)
             p.queries = queries + 4 * first * p.dim
             p.squares = self._squares + 8 * first
-            p.indices, p.distances = self.indices + 4 * first, self.distances + 4 * first
+            p.indices, p.distances = self.indices + 4 * first, distances + 4 * first
             query_tiles = -(-p.count // _TILE)
             coded = (query_tiles, -(-p.steps * _STEP // _CODED), 1)
             device.launch("bank_search", "bank_code", coded, _THREADS, p)
             device.launch("bank_search", "bank_screen", (query_tiles * tiles, 1, 1), _THREADS, p)
             device.launch("bank_search", "bank_refine", (p.count, 1, 1), _THREADS, p)
-        if self.score:
-            self._score.queries = queries
+        if self._score is not None:
+            self._score.queries, self._score.score = queries, score
             device.launch("bank_search", "bank_score", (self._images, 1, 1), _THREADS, self._score)
 
     def _code_bank(self, bank: npt.NDArray[np.float32]) -> None:

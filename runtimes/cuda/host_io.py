@@ -30,7 +30,7 @@ class HostIo:
             EngineError: not enough memory, or the engine fails.
         """
         addresses = engine_memory(device, engine)
-        self._device = device
+        self._device, self._engine = device, engine
         self._image = device.pinned(engine.input_shape, "uint8")
         self.outputs: Mapping[str, npt.NDArray[np.generic]] = {
             name: device.pinned(tensor.shape, tensor.dtype) for name, tensor in engine.outputs.items()
@@ -54,3 +54,4 @@ class HostIo:
         self._image[...] = image
         self._step.enqueue()
         self._device.synchronize()
+        self._engine.check()

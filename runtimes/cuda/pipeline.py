@@ -219,6 +219,7 @@ class CudaPipeline:
         step.enqueue()
         done.record()
         self._device.synchronize()
+        self._engine.check()
         found = tuple(post.found(image) for image in range(self._images))
         engine_ms, post_ms = inferred.ms_since(preprocessed), done.ms_since(inferred)
         all_ms = (time.perf_counter_ns() - begin) / 1e6

@@ -63,10 +63,6 @@ class CudaWindowSearch:
 
     Products are the same bits where libedgead's CPU has a fused multiply-add. The squares of a query's length
     are added in another order, in double, so that a distance may round to a neighbouring float.
-
-    Attributes:
-        map: address of (images, H, W) float32, written by each run; NaN all over where a reference is none of
-            the bank.
     """
 
     def __init__(
@@ -129,15 +125,16 @@ class CudaWindowSearch:
             sizes = grid if index == 0 else (first.shape[1], first.shape[3])
             self._prepare(p.levels[index], index, bank, window, sizes)
         p.outside = device.allocate(4 * images, "the window search's problems")
-        self.map = p.map = device.allocate(4 * images * grid[0] * grid[1], "the window search's map")
         self._outside = device.pinned((images,), "uint32")
 
-    def enqueue(self, queries: Sequence[int], references: int, weight: int = 0) -> None:
+    def enqueue(self, queries: Sequence[int], references: int, out: int, weight: int = 0) -> None:
         """Put the search into the stream.
 
         Args:
             queries: for each level the address of (images, dim, height, width) float32, not normalised.
             references: address of (images, nearest) int32.
+            out: address for the map, (images, H, W) float32; NaN all over where a reference is none of the
+                bank.
             weight: address of (images, height, width) float32 of level 0, where the search is weighted.
 
         Raises:
@@ -149,7 +146,7 @@ class CudaWindowSearch:
         levels = p.levels[: p.level_count]
         for level, query in zip(levels, queries, strict=True):
             level.query = query
-        p.references, p.weight = references, weight or None
+        p.references, p.weight, p.map = references, weight or None, out
         rows = max(level.packed_rows * level.packed_quads * 4 // _COLUMNS for level in levels)
         device.launch("window_search", "window_pack", (rows, len(levels), images), _PACK_THREADS, p)
         for level in levels:

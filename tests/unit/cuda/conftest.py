@@ -6,15 +6,17 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edgead.runtimes._device_engine import DeviceTensor
-from edgead.runtimes._graph import MapOutputs
+from edgead.runtimes._graph import GraphOutputs, MapOutputs
 from edgead.runtimes._ort_engine import OrtEngine
+from edgead.runtimes.cuda import _bindings, pycuda_device
+from edgead.runtimes.cuda._compile import FOLDER
 from edgead.runtimes.cuda.pycuda_device import PycudaDevice, pipeline_missing
 
 
@@ -77,6 +79,29 @@ def each_device(request: pytest.FixtureRequest, make_device: Callable[..., Any])
     device.close()
 
 
+@pytest.fixture
+def stand_in(
+    stand_in_module: ModuleType, host: ModuleType, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """In place of both packages."""
+    made = stand_in_module.StandIn(
+        host.HostDevice(built, lazy=True),
+        host.run,
+        lambda source: host.build(FOLDER / f"{source}.cu", built),
+    )
+    monkeypatch.setattr(pycuda_device, "cuda_driver", lambda: made.pycuda)
+    monkeypatch.setattr(pycuda_device, "cuda_missing", lambda: "")
+    monkeypatch.setitem(sys.modules, "pycuda", SimpleNamespace(driver=made.pycuda))
+    monkeypatch.setitem(sys.modules, "pycuda.driver", made.pycuda)
+    monkeypatch.setattr("edgead.runtimes._cuda.cuda_driver", lambda: made.pycuda)
+    monkeypatch.setattr(_bindings, "bindings", lambda: made.bindings)
+    pycuda_device._primary_context.cache_clear()
+    yield made
+    pycuda_device._primary_context.cache_clear()
+    assert made.depth() == 0
+    assert made.host.taken == made.graphs == 0, "everything was freed"
+
+
 class HostEngine:
     """ONNX Runtime on the CPU, its tensors at the addresses of a `HostDevice`, its runs in that one's stream.
 
@@ -85,13 +110,15 @@ class HostEngine:
         waits: whether it also waits for the stream, as an engine does that cannot be recorded.
     """
 
-    def __init__(self, graph: Path, device: Any, *, waits: bool = False) -> None:
+    def __init__(
+        self, graph: Path, device: Any, *, waits: bool = False, outputs: GraphOutputs | None = None
+    ) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        self._inner = OrtEngine(session, graph, MapOutputs(), "cpu", 0, device.stream)
+        self._inner = OrtEngine(session, graph, outputs or MapOutputs(), "cpu", 0, device.stream)
         self._device = device
         self.calls, self.waits = 0, waits
 
@@ -109,6 +136,9 @@ class HostEngine:
         self._device.call(lambda: self._inner.enqueue(kept, stream))
         if self.waits:
             self._device.synchronize()
+
+    def check(self) -> None:
+        self._inner.check()
 
 
 @pytest.fixture

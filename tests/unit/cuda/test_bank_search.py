@@ -90,19 +90,21 @@ def _near(bank: Floats, count: int) -> npt.NDArray[np.int32]:
 
 
 def _run(
-    device: Device, search: CudaBankSearch, queries: Floats
+    device: Device, search: CudaBankSearch, queries: Floats, *, scored: bool = False
 ) -> tuple[npt.NDArray[np.int32], Floats, Floats | None]:
     """Indices and distances (images, cells), scores (images,)."""
     address = device.allocate(queries.nbytes, "queries")
     device.copy_in(address, queries)
-    search.enqueue(address)
     indices = np.empty(queries.shape[:2], np.int32)
     distances = np.empty(queries.shape[:2], np.float32)
-    score = np.empty(len(queries), np.float32) if search.score else None
+    score = np.empty(len(queries), np.float32) if scored else None
+    out = device.allocate(distances.nbytes, "distances")
+    score_out = device.allocate(4 * len(queries), "scores") if scored else 0
+    search.enqueue(address, out, score_out)
     device.copy_out(indices, search.indices)
-    device.copy_out(distances, search.distances)
+    device.copy_out(distances, out)
     if score is not None:
-        device.copy_out(score, search.score)
+        device.copy_out(score, score_out)
     device.synchronize()
     return indices, distances, score
 
@@ -131,7 +133,7 @@ def test_the_same_neighbours_and_bits_as_libedgead(name: str, each_device: Devic
     search = CudaBankSearch(device, bank, cells=cells, images=2, near=near)
     native = BankSearch(bank, queries=cells, near=near, threads=1)
     for _ in range(2):  # what a run leaves behind does not disturb the next
-        indices, distances, score = _run(device, search, queries)
+        indices, distances, score = _run(device, search, queries, scored=near is not None)
         _assert_nearest(problem, indices, distances)
         for image in range(2):
             expected_indices, expected = np.empty(cells, np.int32), np.empty(cells, np.float32)
@@ -153,9 +155,10 @@ def test_a_search_in_several_launches_finds_the_same(
 ) -> None:
     rng, device = np.random.default_rng(2), make_device(False)
     bank, queries = _floats(rng.normal(size=(140, 6))), _floats(rng.normal(size=(3, 100, 6)))
-    whole = _run(device, CudaBankSearch(device, bank, cells=100, images=3, near=_near(bank, 4)), queries)
+    near = _near(bank, 4)
+    whole = _run(device, CudaBankSearch(device, bank, cells=100, images=3, near=near), queries, scored=True)
     monkeypatch.setattr(bank_search, "_SCRATCH_BYTES", 1)
-    parts = _run(device, CudaBankSearch(device, bank, cells=100, images=3, near=_near(bank, 4)), queries)
+    parts = _run(device, CudaBankSearch(device, bank, cells=100, images=3, near=near), queries, scored=True)
     for left, right in zip(whole, parts, strict=True):
         np.testing.assert_array_equal(left, right)
 
@@ -199,6 +202,9 @@ def test_what_does_not_fit_is_refused(make_device: MakeDevice) -> None:
         CudaBankSearch(device, bank, cells=1, near=near.astype(np.int64))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="65 neighbours"):
         CudaBankSearch(device, bank, cells=1, near=np.zeros((4, 65), np.int32))
+    for given, score in ((None, 1), (near, 0)):
+        with pytest.raises(UsageError, match="gives a score exactly where"):
+            CudaBankSearch(device, bank, cells=1, near=given).enqueue(1, 1, score)
     near[3, 1] = 4
     with pytest.raises(UsageError, match=r"a neighbour of vector 3 is 4, the bank has 0 \.\. 3"):
         CudaBankSearch(device, bank, cells=1, near=near)

@@ -50,6 +50,9 @@ class GivesOneMap:
         self.pixels = addresses["image"]
         self._device.copy_in(addresses["anomaly_map"], self.raw)
 
+    def check(self) -> None:
+        pass
+
 
 @pytest.fixture
 def device() -> Iterator[PycudaDevice]:

@@ -88,9 +88,10 @@ def _run(device: Device, search: CudaWindowSearch, shape: Shape, inputs: Inputs)
 
     queries = [put(query) for query in inputs.queries]
     weight = 0 if inputs.weight is None else put(inputs.weight)
-    search.enqueue(queries, put(inputs.references), weight)
     found = np.empty((IMAGES, *shape.grid), np.float32)
-    device.copy_out(found, search.map)
+    out = device.allocate(found.nbytes, "the map")
+    search.enqueue(queries, put(inputs.references), out, weight)
+    device.copy_out(found, out)
     device.synchronize()
     return found
 
@@ -314,4 +315,4 @@ def test_what_does_not_fit_is_refused(make_device: MakeDevice) -> None:
         with pytest.raises(UsageError, match="level 0 has values that are no part of a vector of length 1"):
             made([values], [3])
     with pytest.raises(UsageError, match="is given a weight exactly where"):
-        made([bank], [3]).enqueue([1], 1, weight=1)
+        made([bank], [3]).enqueue([1], 1, 1, weight=1)

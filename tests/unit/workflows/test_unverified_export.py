@@ -159,7 +159,7 @@ def test_a_gate_that_the_graph_misses_writes_nothing(
         ([ORT], [ORT], None, UsageError, "named twice"),
         ([ORT], ["onnxruntime:int8"], None, UsageError, "cannot be built unverified: only a target on a GPU"),
         ([ORT], ["openvino:fp16"], None, UsageError, "openvino targets come in"),
-        ([ORT], ["onnxruntime+bank_search:fp32:cuda"], None, UsageError, "cannot be built unverified"),
+        ([ORT], ["openvino+bank_search:fp32:gpu"], None, UsageError, "cannot be built unverified"),
         ([ORT], ["tensorrt_rtx:fp16"], None, EngineError, "write tensorrt_rtx:fp16:cuda"),
         ([ORT], [HALF], TensorRTOptions(compute_capabilities=("8.7",)), UsageError, r"8\.7: this library"),
         ([ORT], [HALF], TensorRTOptions(compute_capabilities=("86",)), UsageError, r"write it as 8\.6"),

@@ -1,0 +1,364 @@
+"""A query graph and its CUDA search as one engine of the pipeline: `PythonDriver`'s predictions.
+
+ONNX Runtime's CPU is the network, the kernels run on the CPU, bundles are real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgead.bundle.reader import open_bundle
+from edgead.detectors._presets import PRESETS
+from edgead.errors import EngineError
+from edgead.exporters._head_files import BANK_FOLDER, query_path, write_bank_head, write_head
+from edgead.imaging.frame import Frame
+from edgead.imaging.map_operator import Banded, build
+from edgead.imaging.postprocess import Postprocess
+from edgead.runtimes import ort_runtime
+from edgead.runtimes._pipeline import PythonDriver
+from edgead.runtimes._registry import runtime_for
+from edgead.runtimes.cuda.driver import CudaDriver
+from edgead.runtimes.cuda.host_io import HostIo
+from edgead.runtimes.ort_runtime import OnnxRuntime
+from edgead.runtimes.session import Session
+from edgead.types import Geometry, PostRecipe, Prediction, Target, Thresholds
+from edgead.workflows.export import export
+from edgead.workflows.train import train
+
+LIGHT = {
+    "patchcore": {
+        "detector": "patchcore",
+        "summary": "64×64, for tests",
+        "config": {
+            "backbone": "efficientnet_lite0",
+            "taps": ["stage3", "stage5"],
+            "geometry": {"height": 64, "width": 64},
+        },
+        "training": {"share": 0.2, "projection": 32},
+    },
+    "cpr": {
+        "detector": "cpr",
+        "summary": "80×80, for tests",
+        "config": {
+            "backbone": "efficientnet_lite0",
+            "taps": ["stage2", "stage3"],
+            "dim": 8,
+            "nearest": 4,
+            "top_k": 32,
+            "geometry": {"height": 80, "width": 80, "resampler": "opencv_linear"},
+        },
+        "training": {"steps": 2, "texture_steps": 2, "batch": 2, "save_every": 2},
+    },
+}
+
+
+@pytest.fixture
+def on_the_stand_in(stand_in: Any, host_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime's sessions for the GPU compute on the CPU, with their tensors in the stand-in's memory."""
+    monkeypatch.setattr(OnnxRuntime, "provider_of", lambda *_: "CPUExecutionProvider")
+
+    def engine(session: Any, graph: Path, outputs: Any, kind: str, index: int, stream: int) -> Any:
+        assert (kind, index, stream) == ("cuda", 0, stand_in.host.stream)
+        return host_engine(graph, stand_in.host, outputs=outputs)
+
+    monkeypatch.setattr(ort_runtime, "OrtEngine", engine)
+
+
+def assert_close(cuda: Prediction, python: Prediction, limits: Thresholds) -> None:
+    """A distance may round to the next float, and with it what follows."""
+    step = 1e-6 * float(np.abs(python.anomaly_map).max())
+    np.testing.assert_allclose(cuda.anomaly_map, python.anomaly_map, rtol=0, atol=step)
+    apart = cuda.mask != python.mask
+    assert (np.abs(python.anomaly_map[apart] - limits.pixel) <= step).all()
+    assert np.abs(cuda.heatmap.astype(int) - python.heatmap).max() <= 1
+    assert cuda.score_raw == pytest.approx(python.score_raw, rel=1e-6)
+    assert cuda.decision == python.decision
+
+
+def assert_same(cuda: Prediction, python: Prediction, *, rounded: bool) -> None:
+    """The same bits; a score of exponentials, or of sums in another order, may round to the next float."""
+    for name in ("anomaly_map", "heatmap", "mask"):
+        np.testing.assert_array_equal(getattr(cuda, name), getattr(python, name), err_msg=name)
+    if rounded:
+        assert cuda.score_raw == pytest.approx(python.score_raw, rel=2e-7)
+    else:
+        assert cuda.score_raw == python.score_raw
+    assert (cuda.decision, cuda.regions) == (python.decision, python.regions)
+    assert np.isfinite(cuda.score_raw)
+
+
+@dataclass(frozen=True)
+class Light:
+    """A bundle of a search's engine on the CPU, and on a GPU, where nobody has seen it."""
+
+    bundle: Path
+    search: str
+    scored: bool
+
+    def target(self, rest: str) -> str:
+        return f"onnxruntime+{self.search}:{rest}"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("patchcore", "bank_search", {"neighbours": 0}),
+        ("patchcore", "bank_search", {"neighbours": 3}),
+        ("cpr", "window_search", {"bank_type": "fp16"}),
+    ],
+    ids=["patchcore", "patchcore with neighbours", "cpr"],
+)
+def light(spine: Any, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Light:
+    """From images to the bundle, for each search."""
+    name, search, changes = request.param
+    folder = tmp_path_factory.mktemp("light")
+    made = Light(folder / "b.edgead", search, scored="neighbours" in changes and changes["neighbours"] > 0)
+    preset: dict[str, Any] = LIGHT[name]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "light", preset | {"config": preset["config"] | changes})
+        train("light", spine.data, folder / "m")
+    report = export(
+        folder / "m",
+        made.bundle,
+        calib=spine.data,
+        targets=[made.target("fp32")],
+        unverified=[made.target("fp32:cuda"), made.target("fp16:cuda")],
+        accept=True,
+        threads=1,
+    )
+    assert [target.verified for target in report.targets.values()] == [True, False, False]
+    return made
+
+
+@pytest.mark.usefixtures("on_the_stand_in")
+def test_a_bundle_says_on_the_gpu_what_it_says_on_the_cpu(light: Light) -> None:
+    with (
+        open_bundle(light.bundle) as bundle,
+        Session.open(bundle, light.target("fp32:cuda")) as cuda,  # proves itself on the golden images
+        Session.open(bundle, light.target("fp32"), runtime="python", threads=1) as python,
+    ):
+        assert cuda.runtime == "cuda"
+        assert cuda._driver.pipeline.why_plain == {}  # type: ignore[attr-defined]
+        python.thresholds = cuda.thresholds
+        for seed in range(3):
+            pixels = np.random.default_rng(seed).integers(0, 256, (90 + seed, 130, 3), np.uint8)
+            frame = Frame(pixels, "BGR8")
+            found, expected = cuda.predict(frame), python.predict(frame)
+            if light.search == "bank_search":
+                assert_same(found, expected, rounded=light.scored)
+            else:
+                assert_close(found, expected, cuda.thresholds)
+        black = Frame(np.zeros((70, 70), np.uint8), "MONO8")
+        np.testing.assert_allclose(cuda.predict(black).score_raw, python.predict(black).score_raw, rtol=1e-6)
+
+
+def test_the_fp16_form_of_a_query_graph_is_in_the_bundle_with_its_head(light: Light) -> None:
+    with open_bundle(light.bundle) as bundle:
+        half, single = (bundle.entry(light.target(rest)) for rest in ("fp16:cuda", "fp32:cuda"))
+        assert Path(half.main_file).name == "query.fp16.onnx"
+        assert half.head == single.head == bundle.entry(light.target("fp32")).head
+        assert set(half.files) - {half.main_file} == set(single.files) - {single.main_file}
+        model = onnx.load(bundle.path(half.main_file))
+        assert {one.type.tensor_type.elem_type for one in model.graph.output} <= {
+            TensorProto.FLOAT,
+            TensorProto.INT32,
+        }
+        assert TensorProto.FLOAT16 in {one.data_type for one in model.graph.initializer}
+        for image in bundle.manifest.golden:
+            scores = {one.target: one.score_raw for one in image.expected}
+            single_score, half_score = scores[light.target("fp32:cuda")], scores[light.target("fp16:cuda")]
+            assert single_score == scores[light.target("fp32")]
+            assert half_score != single_score
+            assert half_score == pytest.approx(single_score, rel=0.1)
+
+
+SIZE, CELLS = (8, 12), 96
+RECIPE = PostRecipe(grid=SIZE, output=(16, 24), blur_sigma=1.0, score_rule="max")
+LIMITS = Thresholds(image=60.0, pixel=40.0, image_median=10.0, pixel_median=5.0)
+REFERENCES, NEAREST = 5, 2
+
+
+def write_query_graph(path: Path, nodes: list[Any], outputs: dict[str, list[int]], images: int) -> None:
+    """A network that casts pixels to ``float`` and then does `nodes`."""
+    cast = helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT)
+    found = [
+        helper.make_tensor_value_info(
+            name, TensorProto.INT32 if name == "references" else TensorProto.FLOAT, shape
+        )
+        for name, shape in outputs.items()
+    ]
+    constants = {
+        "flat": np.array([images, CELLS, 3]),
+        "start": np.zeros(4, np.int64),
+        "end": np.array([images, 1, 1, NEAREST]),
+        "pair": np.array([images, NEAREST]),
+    }
+    body = helper.make_graph(
+        [cast, *nodes],
+        "query",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [images, *SIZE, 3])],
+        found,
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+
+
+@pytest.fixture
+def bank_graph(tmp_path: Path) -> Callable[..., Path]:
+    """The pixels themselves are looked for in a bank of colours."""
+
+    def make(*, images: int = 1, neighbours: int = 2) -> Path:
+        bank = np.random.default_rng(4).integers(0, 256, (40, 3)).astype(np.float32)
+        near = np.stack([(np.arange(40) + k) % 40 for k in range(neighbours)], axis=1) if neighbours else None
+        write_bank_head(tmp_path / "graph.onnx", bank, near, grid=SIZE)
+        path = query_path(tmp_path / "graph.onnx", BANK_FOLDER)
+        flat = helper.make_node("Reshape", ["float", "flat"], ["query"])
+        write_query_graph(path, [flat], {"query": [images, CELLS, 3]}, images)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def window_graph(tmp_path: Path) -> Callable[..., Path]:
+    """The first pixel's first values say which references the pixels are looked for in."""
+
+    def make(*, images: int = 1) -> Path:
+        bank = np.random.default_rng(4).normal(size=(REFERENCES, 3, *SIZE))
+        bank /= np.linalg.norm(bank, axis=1, keepdims=True)
+        graph = tmp_path / "graph.onnx"
+        write_head(graph, [bank.astype(np.float32)], [3], nearest=NEAREST, grid=SIZE, weighted=False)
+        nodes = [
+            helper.make_node("Transpose", ["float"], ["query_0"], perm=[0, 3, 1, 2]),
+            helper.make_node("Slice", ["float", "start", "end"], ["first"]),
+            helper.make_node("Reshape", ["first", "pair"], ["chosen"]),
+            helper.make_node("Cast", ["chosen"], ["references"], to=TensorProto.INT32),
+        ]
+        outputs = {"query_0": [images, 3, *SIZE], "references": [images, NEAREST]}
+        write_query_graph(query_path(graph), nodes, outputs, images)
+        return query_path(graph)
+
+    return make
+
+
+@pytest.fixture
+def searched(host_engine: Any) -> Callable[..., Any]:
+    """What ``on_device`` of a runtime makes of a graph, with its network on the CPU."""
+
+    def make(graph: Path, device: Any) -> Any:
+        outputs = runtime_for(f"onnxruntime+{graph.parent.name}").outputs_of(graph)  # type: ignore[attr-defined]
+        return outputs.on_device(graph, host_engine(graph, device, outputs=outputs), device)
+
+    return make
+
+
+def drivers(graph: Path, engine: Any, device: Any, recipe: PostRecipe) -> tuple[CudaDriver, PythonDriver]:
+    """Both of the same graph."""
+    target = Target(f"onnxruntime+{graph.parent.name}", "fp32")
+    geometry = Geometry(height=SIZE[0], width=SIZE[1])
+    rows, columns = build(recipe)
+    operator = Banded.from_dense(rows), Banded.from_dense(columns)
+    cuda = CudaDriver(device, engine, geometry, recipe, operator, LIMITS, target)
+    runtime = runtime_for(target.engine).open(graph, target, threads=1)
+    return cuda, PythonDriver(runtime, geometry, Postprocess(recipe), LIMITS, target)
+
+
+def pixels_of(seed: int, references: tuple[int, int] = (0, 3)) -> npt.NDArray[np.uint8]:
+    pixels = np.random.default_rng(seed).integers(0, 256, (1, *SIZE, 3), np.uint8)
+    pixels[0, 0, 0, :NEAREST] = references
+    return pixels
+
+
+@pytest.mark.parametrize("neighbours", [0, 2])
+def test_network_and_bank_search_are_recorded_as_one(
+    neighbours: int, bank_graph: Callable[..., Path], searched: Any, make_device: Callable[..., Any]
+) -> None:
+    device, graph = make_device(lazy=True), bank_graph(neighbours=neighbours)
+    engine = searched(graph, device)
+    assert list(engine.outputs) == (["anomaly_map", "image_score"] if neighbours else ["anomaly_map"])
+    recipe = replace(RECIPE, score_rule="graph") if neighbours else RECIPE
+    cuda, python = drivers(graph, engine, device, recipe)
+    assert cuda.pipeline.why_plain == {}
+    taken = device.taken
+    for seed in range(3):
+        frame = Frame(pixels_of(seed)[0], "RGB8")
+        assert_same(cuda.predict(frame), python.predict(frame), rounded=neighbours > 0)
+    assert device.taken - taken < 5000, "a frame and its preprocess tables"
+
+
+def test_a_reference_outside_the_bank_is_told_and_the_next_image_judged(
+    window_graph: Callable[..., Path], searched: Any, make_device: Callable[..., Any]
+) -> None:
+    device, graph = make_device(lazy=True), window_graph()
+    cuda, python = drivers(graph, searched(graph, device), device, RECIPE)
+    io = HostIo(device, searched(graph, device))
+    assert cuda.pipeline.why_plain == {}
+    outside = pixels_of(1, (2, REFERENCES))
+    for _ in range(2):
+        for call in (lambda: cuda.scores_of(outside), lambda: io.run(outside)):
+            with pytest.raises(EngineError, match=r"reference 1 of image 0 .* 0 \.\. 4; export the MODEL"):
+                call()
+        with pytest.raises(EngineError, match=r"the bank has 0 \.\. 4; export the MODEL again"):
+            python.scores_of(outside)
+        good = pixels_of(2, (REFERENCES - 1, 0))
+        found, expected = cuda.scores_of(good), python.scores_of(good)
+        np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, rtol=1e-6)
+        assert found.score_raw == pytest.approx(expected.score_raw, rel=1e-6)
+        io.run(good)
+
+
+def test_a_batch_is_refused(
+    bank_graph: Callable[..., Path],
+    window_graph: Callable[..., Path],
+    searched: Any,
+    make_device: Callable[..., Any],
+) -> None:
+    """A head makes one map of one image."""
+    with pytest.raises(EngineError, match=r"output query is \[2, 96, 3\], head.json says \[1, 96, 3\]"):
+        searched(bank_graph(images=2), make_device())
+    with pytest.raises(
+        EngineError, match=r"output query_0 is \[2, 3, 8, 12\], head.json says \[1, 3, 8, 12\]"
+    ):
+        searched(window_graph(images=2), make_device())
+
+
+def test_too_little_memory_names_what_it_is_for(
+    bank_graph: Callable[..., Path],
+    window_graph: Callable[..., Path],
+    searched: Any,
+    make_device: Callable[..., Any],
+) -> None:
+    for graph, first, last in (
+        (bank_graph(), "the bank search's bank", "the engine's query"),
+        (window_graph(), "the window search's bank of level 0", "the engine's references"),
+    ):
+        whole = make_device()
+        searched(graph, whole)
+        with pytest.raises(EngineError, match=first):
+            searched(graph, make_device(limit=100))
+        with pytest.raises(EngineError, match=last):
+            searched(graph, make_device(limit=whole.taken - 1))
+        searched(graph, make_device(limit=whole.taken))
+
+
+def test_a_damaged_bank_is_the_models_fault(
+    bank_graph: Callable[..., Path], searched: Any, make_device: Callable[..., Any]
+) -> None:
+    graph = bank_graph()
+    bank = graph.with_name("bank.f32")
+    content = bank.read_bytes()
+    bank.write_bytes(np.array([np.nan], "<f4").tobytes() + content[4:])
+    with pytest.raises(EngineError, match=r"vector 0 of the bank holds nan; .*; export the MODEL again"):
+        searched(graph, make_device())
+    bank.write_bytes(content[:-4])
+    with pytest.raises(EngineError, match=r"bank\.f32 has .* bytes, its shape asks for"):
+        searched(graph, make_device())
