@@ -5,7 +5,7 @@ ONNX Runtime's CPU is the network, the kernels run on the CPU, bundles are real 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgead._native.model import NativeModel
 from edgead.bundle.reader import open_bundle
 from edgead.detectors._presets import PRESETS
 from edgead.errors import EngineError
@@ -24,6 +25,7 @@ from edgead.imaging.frame import Frame
 from edgead.imaging.map_operator import Banded, build
 from edgead.imaging.postprocess import Postprocess
 from edgead.runtimes import ort_runtime
+from edgead.runtimes._device_engine import DeviceTensor
 from edgead.runtimes._pipeline import PythonDriver
 from edgead.runtimes._registry import runtime_for
 from edgead.runtimes.cuda.driver import CudaDriver
@@ -173,6 +175,9 @@ def test_the_fp16_form_of_a_query_graph_is_in_the_bundle_with_its_head(light: Li
             TensorProto.INT32,
         }
         assert TensorProto.FLOAT16 in {one.data_type for one in model.graph.initializer}
+        native = NativeModel(light.bundle, without_engine=True)
+        assert native.info.targets == tuple(bundle.targets)
+        native.close()
         for image in bundle.manifest.golden:
             scores = {one.target: one.score_raw for one in image.expected}
             single_score, half_score = scores[light.target("fp32:cuda")], scores[light.target("fp16:cuda")]
@@ -314,6 +319,63 @@ def test_a_reference_outside_the_bank_is_told_and_the_next_image_judged(
         np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, rtol=1e-6)
         assert found.score_raw == pytest.approx(expected.score_raw, rel=1e-6)
         io.run(good)
+
+
+class GivesQueries:
+    """A network that answers every image with the same query tensors, on any device."""
+
+    input_shape = (1, *SIZE, 3)
+
+    def __init__(self, device: Any, tensors: dict[str, npt.NDArray[Any]]) -> None:
+        self._device = device
+        self.pinned = {name: device.pinned(array.shape, array.dtype.name) for name, array in tensors.items()}
+        for name, array in tensors.items():
+            self.pinned[name][...] = array
+        self.outputs = {name: DeviceTensor(array.shape, array.dtype.name) for name, array in tensors.items()}
+
+    def enqueue(self, addresses: Mapping[str, int], stream: int) -> None:
+        for name, array in self.pinned.items():
+            self._device.copy_in(addresses[name], array)
+
+    def check(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("search", ["bank_search", "window_search"])
+def test_each_search_is_recorded_on_each_device(
+    search: str,
+    bank_graph: Callable[..., Path],
+    window_graph: Callable[..., Path],
+    each_device: Any,
+) -> None:
+    """A GPU as well, wherever one is."""
+    graph = bank_graph() if search == "bank_search" else window_graph()
+    pixels, engine = pixels_of(3), f"onnxruntime+{search}"
+    floats = pixels.astype(np.float32)
+    network = GivesQueries(
+        each_device,
+        {"query": floats.reshape(1, CELLS, 3)}
+        if search == "bank_search"
+        else {
+            "query_0": np.ascontiguousarray(floats.transpose(0, 3, 1, 2)),
+            "references": pixels[:, 0, 0, :NEAREST].astype(np.int32),
+        },
+    )
+    made = runtime_for(engine).outputs_of(graph).on_device(graph, network, each_device)  # type: ignore[attr-defined]
+    io = HostIo(each_device, made)
+    assert io.why_plain == ""
+    with runtime_for(engine).open(graph, Target(engine, "fp32"), threads=1) as runtime:
+        expected = runtime.infer(pixels)
+        for _ in range(2):
+            io.run(pixels)
+            np.testing.assert_allclose(io.outputs["anomaly_map"], expected.anomaly_map, rtol=1e-6)
+            if search == "bank_search":
+                np.testing.assert_allclose(io.outputs["image_score"], expected.image_score, rtol=2e-7)
+                continue
+            network.pinned["references"][...] = REFERENCES
+            with pytest.raises(EngineError, match="an index that is not in the bank"):
+                io.run(pixels)
+            network.pinned["references"][...] = pixels[:, 0, 0, :NEAREST]
 
 
 def test_a_batch_is_refused(
