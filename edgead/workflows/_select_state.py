@@ -32,6 +32,7 @@ class Candidate:
         accuracy: see `SelectReport.measure`.
         steps_share: of the preset's steps that there was time for.
         train_s: what training was expected to take, seconds.
+        busy: other programs used the machine while it was tried: ``too slow`` may be their doing.
     """
 
     name: str
@@ -46,12 +47,18 @@ class Candidate:
     accuracy: float | None = None
     steps_share: float = 1.0
     train_s: float = 0.0
+    busy: bool = False
 
     @property
     def holds(self) -> bool:
         """Whether it may be chosen: within the budget beyond doubt, and inside its gate."""
         usable = self.status == "measured" and not self.reason
         return usable and self.verdict == "pass" and self.accuracy is not None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it fell out for its latency, and a quiet machine may tell otherwise."""
+        return self.status == "too slow" and self.busy
 
 
 def candidates_in(folder: Path) -> tuple[Candidate, ...]:

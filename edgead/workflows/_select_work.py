@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgead.benchmarks.activity import Activity
 from edgead.detectors import _registry
 from edgead.detectors._presets import PRESETS
 from edgead.errors import EdgeadError, OutputError
@@ -86,7 +87,10 @@ class Work:
         with self.show.task("latency of untrained networks", len(tried)) as task:
             for network in tried:
                 known = self.state.of(network)
-                if not known or all(one.status == "no time" and not one.target for one in known):
+                again = [one.target for one in known if one.doubtful and one.target]
+                if again:
+                    self._try(network, slow.get(network.preset), device, again)
+                elif all(not one.target and (one.doubtful or one.status == "no time") for one in known):
                     self._try(network, slow.get(network.preset), device, targets)
                 known = self.state.of(network)
                 if any(one.status == "too slow" for one in known) and not _live(known):
@@ -100,10 +104,22 @@ class Work:
     def _try(
         self, network: Network, slower: Network | None, device: str, targets: Sequence[str] | None
     ) -> None:
+        known = self.state.of(network)
+        activity = Activity()
+
         def fallen(status: str, reason: str) -> None:
             self.show.say(f"{status}: {network.name}: {reason}")
-            one = Candidate(name=network.name, network=network.name, target="", status=status, reason=reason)
-            self.state.put(network, [one])
+            one = Candidate(
+                name=network.name,
+                network=network.name,
+                target="",
+                status=status,
+                reason=reason,
+                busy=bool(activity.warnings())
+                or (slower is not None and any(other.busy for other in self.state.of(slower))),
+            )
+            if not any(one.target for one in known):
+                self.state.put(network, [one])
 
         if slower is not None:
             return fallen("too slow", f"{slower.name} is already too slow")
@@ -130,8 +146,8 @@ class Work:
             return fallen("skipped", str(err))
         if found.hopeless:
             return fallen("too slow", found.hopeless)
-        seconds = found.pass_s * _passes(network, self.total)
-        candidates = []
+        seconds, busy = found.pass_s * _passes(network, self.total), bool(activity.warnings())
+        candidates = [one for one in known if one.target and one.target not in found.latency]
         for name, report in found.latency.items():
             late = report.verdict == "fail"
             reason = report.judgements[0].reason if late else ""
@@ -144,6 +160,7 @@ class Work:
                     reason=reason,
                     trial_ms=measuring.latency_of(report),
                     train_s=seconds,
+                    busy=busy,
                 )
             )
         return self.state.put(network, candidates)
@@ -193,11 +210,12 @@ class Work:
                 restart=steps is not None,
                 progress=_Watched(self.show, end),
             )
+        measured = [one.target for one in self.state.of(network) if one.status == "measured"]
         exported = export(
             model,
             bundle,
             calib=self.data,
-            targets=[one.target for one in wanted],
+            targets=[*measured, *(one.target for one in wanted)],  # the bundle shall keep them
             accept=True,
             overwrite=True,
             choice=ThresholdChoice(validation=self.validation),

@@ -71,7 +71,8 @@ def select(
 ) -> SelectReport:
     """Try detectors, input sizes and precisions; write the bundle of the most accurate one within the budget.
 
-    While it works, ``OUTPUT.partial`` beside the output keeps what is done; the same call goes on from there.
+    While it works, ``OUTPUT.partial`` beside the output keeps what is done; the same call goes on from there,
+    and measures again what was too slow while other programs took a part of the machine.
 
     Args:
         data: MVTec layout (its train/good) or a folder of good images.
@@ -154,6 +155,12 @@ def select(
     found = sorted(
         state.candidates(), key=lambda one: (-(one.accuracy or 0), one.p99_ms or one.trial_ms or 1e9)
     )
+    doubtful = sum(one.doubtful for one in found)
+    if doubtful:
+        show.say(
+            f"other programs took a part of the machine while {doubtful} candidates were found too slow; the "
+            "same command, on a quiet machine, measures them again"
+        )
     winner = next((one for one in found if one.holds), None)
     if winner is None:
         raise _nothing(found, budget_ms)

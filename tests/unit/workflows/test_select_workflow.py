@@ -114,6 +114,27 @@ def test_a_budget_that_nothing_meets_names_the_nearest_and_trains_nothing(
     assert not (tmp_path / "b.edgead").exists()
 
 
+def test_what_was_too_slow_on_a_busy_machine_is_measured_again(
+    strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "_HOPELESS", 1e9)
+    trial, tried = measuring.trial, []
+
+    def counted(network: Any, targets: Any, *rest: Any, **more: Any) -> Any:
+        tried.append((network.size, tuple(targets)))
+        return trial(network, targets, *rest, **more)
+
+    monkeypatch.setattr(measuring, "trial", counted)
+    options = {"p99": "1us", "sizes": [(32, 32)], "keep": tmp_path / "kept"}
+    for others, times in ((["the machine was busy"], 1), ([], 2), ([], 2)):
+        monkeypatch.setattr(working.Activity, "warnings", lambda self, found=others: found)
+        with pytest.raises(GateFailed, match="nearest is small_padim 32x32"):
+            run(strips, tmp_path / "b.edgead", **options)
+        assert tried == [((32, 32), (TARGET,))] * times
+        (one,) = candidates_in(tmp_path / "kept")
+        assert (one.status, one.busy) == ("too slow", bool(others))
+
+
 def test_bad_input_is_refused_before_any_work(strips: Path, tmp_path: Path) -> None:
     output = tmp_path / "b.edgead"
     for path in sorted(strips.iterdir())[1:]:
