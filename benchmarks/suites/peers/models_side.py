@@ -158,7 +158,7 @@ class Calibration:
 
 
 def export(model: Any, work: Path, name: str, fit: Any, judged: Any) -> tuple[Any, str]:
-    """The inferencer of anomalib's export NAME, and the form of the graph; what it says of `judged` in NAME.npz.
+    """The inferencer of anomalib's export NAME and the form of its graph; NAME.npz says what it finds.
 
     The default form where it runs on one image, else the one with a fixed batch of 1.
     """
