@@ -2,7 +2,7 @@
 
     python3 -m venv PEER && PEER/bin/pip install 'anomalib[openvino]'       # an environment of its own, 6 GB
     python benchmarks/suites/anomalib_models.py DATA --peer PEER/bin/python [--models padim,stfpm] [--json]
-        [--rounds 40] [--images 24] [--precisions fp32,bf16,int8]
+        [--rounds 40] [--images 24] [--precisions fp32,bf16,int8] [--checkpoint FILE]
 
 DATA: images in MVTec layout. For each model a process in the peer's environment makes anomalib's default one
 (PatchCore and Reverse Distillation on Wide ResNet-50-2, the others on ResNet-18; 256×256), fits PatchCore's
@@ -18,10 +18,11 @@ checkpoint and exports its own targets.
   for each side, the others waiting. The ratio is that of the medians of each side's quickest inside the gate
   (the ratio of the minima stands beside it). Bars: PatchCore ≥ 3, PaDiM ≥ 1.5, the others ≥ 1.2.
 
-Weights are random (nothing is downloaded), which changes what is found and not how long it takes, with one
-exception: edgead's bank search leaves out parts of the bank that a bound rules out, and how many depends on
-the features. The bank has a tenth of all good images' patches, anomalib's default, by a greedy choice like
-its own on fewer projected values.
+Without --checkpoint FILE (of the one model in --models), weights are random and nothing is downloaded, which
+changes what is found and not how long it takes, with one exception: edgead's bank search leaves out parts of
+the bank that a bound rules out, and how many depends on the features. The bank has a tenth of all good
+images' patches, anomalib's default, by a greedy choice like its own on fewer projected values, which takes
+some minutes.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         np.save(folder / "judged.npy", evidence.pixels)
         show.say(f"anomalib makes {name}")
         bank = round(RATIO * len(good) * PATCHES)
-        with PeerProcess(options.peer, PEER, folder, name, bank, work=folder) as peer:
+        given = options.checkpoint.absolute() if options.checkpoint else ""
+        with PeerProcess(options.peer, PEER, folder, name, bank, given, work=folder) as peer:
             found[name] = compare(name, options, folder, evidence, calib, peer, show)
         found[name]["peer"] = peer.ready
         show.say(line(name, found[name]))
@@ -240,6 +242,7 @@ def main() -> int:
     parser.add_argument("--precisions", type=lambda text: text.split(","), default=["fp32", "bf16", "int8"])
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--images", type=int, default=24, help="good images that judge, held out of the fit")
+    parser.add_argument("--checkpoint", type=Path, help="a model.ckpt of the one model in --models")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     unknown = set(options.models) - set(BARS)
@@ -248,6 +251,8 @@ def main() -> int:
             f"--models {','.join(unknown)} --rounds {options.rounds} --images {options.images} --precisions "
             f"{','.join(options.precisions)}: there is {', '.join(BARS)}; 1 round, 4 images and fp32 at least"
         )
+    if options.checkpoint and len(options.models) != 1:
+        parser.error(f"--checkpoint {options.checkpoint}: name its model with --models, and no other")
     from edgead.benchmarks.environment import record
 
     environment = record()

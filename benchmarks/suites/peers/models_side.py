@@ -1,9 +1,9 @@
 """Runs in anomalib's environment, started by `anomalib_models.py`: one model, as anomalib makes and runs it.
 
 Arguments: the folder to work in, with fit.npy, judged.npy and frames.npy, uint8 (N, 256, 256, 3) RGB; the
-model's name; how many vectors a memory bank has. It saves model.ckpt and what its torch model says of
-judged.npy there, and then answers one line of JSON per line.
-Nothing is downloaded: weights are random, batch norms have the statistics of real images.
+model's name; how many vectors a memory bank has; a checkpoint, or nothing for random weights. It saves
+model.ckpt and what its torch model says of judged.npy there, and then answers one line of JSON per line.
+Nothing is downloaded: random weights come with batch norms that have the statistics of real images.
 """
 
 from __future__ import annotations
@@ -100,6 +100,19 @@ def build(name: str, fit: Any, bank: int) -> Any:
     return model
 
 
+def restore(name: str, checkpoint: str) -> Any:
+    """The model of a checkpoint; banks and Gaussians have another shape there than in a new model."""
+    model = MODELS[name]()
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    for key, value in state.items():
+        holder, _, leaf = key.rpartition(".")
+        module = model.get_submodule(holder)
+        if leaf in module._buffers:
+            module._buffers[leaf] = value.clone()
+    model.load_state_dict(state)
+    return model
+
+
 def spread(vectors: torch.Tensor, count: int) -> torch.Tensor:
     """Greedy k-centre choice of `count` vectors on random projections, as anomalib's own, of fewer values."""
     points = vectors @ torch.randn(vectors.shape[1], CORESET_DIM)
@@ -189,12 +202,12 @@ def export(model: Any, work: Path, name: str, fit: Any, judged: Any) -> tuple[An
 def main() -> None:
     """Build, say that it is ready, answer until the input ends."""
     warnings.filterwarnings("ignore")
-    work, name, bank = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    work, name, bank, given = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(0)
     timm.create_model = partial(without_weights, timm.create_model)
     fit, judged, frames = (np.load(work / f"{part}.npy") for part in ("fit", "judged", "frames"))
-    model = build(name, fit, bank).eval()
+    model = (restore(name, given) if given else build(name, fit, bank)).eval()
     model.model.eval()
     maps, scores = judge(model, judged)
     np.savez(work / "torch.npz", maps=maps, scores=scores)
