@@ -14,15 +14,8 @@ from edgead.detectors.fastflow import FastFlow
 from edgead.errors import UsageError, WeightsError
 
 _BACKBONE, _FLOWS = "model.feature_extractor.", "model.fast_flow_blocks."
-# Inside a step: name there to name here. w_perm_inv is the inverse of w_perm.
-_STEP = {
-    "global_scale": "global_scale",
-    "global_offset": "global_offset",
-    "subnet.1.weight": "subnet.0.weight",
-    "subnet.1.bias": "subnet.0.bias",
-    "subnet.4.weight": "subnet.2.weight",
-    "subnet.4.bias": "subnet.2.bias",
-}
+# Places of a step's two convolutions: anomalib 2.7 pads inside them, older ones with layers of their own.
+_CONVOLUTIONS = (("subnet.0", "subnet.2"), ("subnet.1", "subnet.4"))
 
 
 def read(file: AnomalibFile, geometry: Mapping[str, Any]) -> Imported:
@@ -35,7 +28,10 @@ def read(file: AnomalibFile, geometry: Mapping[str, Any]) -> Imported:
     backbone = file.backbone_name(_BACKBONE)
     flows = file.part(_FLOWS)
     steps = len({key.split(".")[2] for key in flows if key.startswith("0.module_list.")})
-    first, second = (flows.get(f"0.module_list.{step}.subnet.1.weight") for step in (0, 1))
+    places = next(
+        (pair for pair in _CONVOLUTIONS if f"0.module_list.0.{pair[0]}.weight" in flows), _CONVOLUTIONS[0]
+    )
+    first, second = (flows.get(f"0.module_list.{step}.{places[0]}.weight") for step in (0, 1))
     if first is None or first.ndim != 4:
         raise WeightsError(f"{file.path} is no checkpoint of Fastflow: {_FLOWS} lacks its first convolution")
     detector = FastFlow.from_config(
@@ -51,13 +47,17 @@ def read(file: AnomalibFile, geometry: Mapping[str, Any]) -> Imported:
     file.check_size(detector)
     _check_norms(file, detector)
     file.fill_backbone(detector.backbone, backbone, _BACKBONE)
+    # Inside a step: name there to name here. w_perm_inv is the inverse of w_perm.
+    names = {"global_scale": "global_scale", "global_offset": "global_offset"}
+    for place, ours in zip(places, _CONVOLUTIONS[0], strict=True):
+        names |= {f"{place}.{kind}": f"{ours}.{kind}" for kind in ("weight", "bias")}
     own = detector.state_dict()
     given = {key: value for key, value in own.items() if key.startswith("backbone.")}
     given |= {f"norms.{key}": value for key, value in file.part("model.norms.").items()}
     for scale in range(len(detector.flows)):
         for step in range(steps):
             there, here = f"{scale}.module_list.{step}.", f"flows.{scale}.steps.{step}."
-            given |= {here + new: flows[there + old] for old, new in _STEP.items() if there + old in flows}
+            given |= {here + new: flows[there + old] for old, new in names.items() if there + old in flows}
             given[here + "order"] = _order(file, flows.get(there + "w_perm"), there)
     odd = sorted(own.keys() ^ given.keys()) or sorted(k for k in own if own[k].shape != given[k].shape)
     if odd:

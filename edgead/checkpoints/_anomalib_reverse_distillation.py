@@ -32,7 +32,13 @@ def read(file: AnomalibFile, geometry: Mapping[str, Any]) -> Imported:
         raise UsageError(f"{file.path}: anomaly_map_mode is {mode!r}; edgead reads add, anomalib's default")
     backbone = file.backbone_name(_ENCODER)
     detector = ReverseDistillation.from_config(
-        {"backbone": backbone, "taps": file.layers(), "geometry": geometry, "border": "mirror"}
+        {
+            "backbone": backbone,
+            "taps": file.layers(),
+            "geometry": geometry,
+            "border": "mirror",
+            "embedding_width": _embedding_width(file),
+        }
     )
     file.check_size(detector)
     file.fill_backbone(detector.encoder, backbone, _ENCODER)
@@ -40,6 +46,12 @@ def read(file: AnomalibFile, geometry: Mapping[str, Any]) -> Imported:
         tensors = file.part(f"model.{name}.")
         _fill(network, name, {k: v for k, v in tensors.items() if not k.startswith(_UNUSED)}, file)
     return Imported(detector.eval(), preset=_PRESETS[backbone])
+
+
+def _embedding_width(file: AnomalibFile) -> int:
+    """1 for anomalib's own bottleneck blocks, Wide ResNet-50-2 or not: a sixth of what enters."""
+    weight = file.state.get("model.bottleneck.bn_layer.0.conv1.weight")
+    return 1 if weight is not None and weight.ndim == 4 and 6 * weight.shape[0] == weight.shape[1] else 2
 
 
 def _fill(network: nn.Module, name: str, tensors: Mapping[str, Tensor], file: AnomalibFile) -> None:

@@ -28,9 +28,10 @@ class Embedding(nn.Module):
     Args:
         channels: of the three maps, the finest first.
         wide: bottleneck blocks, three of them; else basic ones, two of them.
+        width: of the bottleneck blocks, over ResNet-50's.
     """
 
-    def __init__(self, channels: Sequence[int], *, wide: bool) -> None:
+    def __init__(self, channels: Sequence[int], *, wide: bool, width: int = 2) -> None:
         super().__init__()
         fine, middle, coarse = channels
         self.conv1, self.bn1 = _conv3x3(fine, middle, 2), nn.BatchNorm2d(middle)
@@ -38,8 +39,8 @@ class Embedding(nn.Module):
         self.conv3, self.bn3 = _conv3x3(middle, coarse, 2), nn.BatchNorm2d(coarse)
         block: type[BasicBlock | Bottleneck] = Bottleneck if wide else BasicBlock
         planes = 2 * coarse // block.expansion
-        blocks: list[nn.Module] = [block(3 * coarse, planes, 2, 2)]
-        blocks += [block(2 * coarse, planes, 1, 2) for _ in range(2 if wide else 1)]
+        blocks: list[nn.Module] = [block(3 * coarse, planes, 2, width)]
+        blocks += [block(2 * coarse, planes, 1, width) for _ in range(2 if wide else 1)]
         self.bn_layer = nn.Sequential(*blocks)
 
     def forward(self, taps: Sequence[Tensor]) -> Tensor:
@@ -94,7 +95,7 @@ class Decoder(nn.Module):
 
     Args:
         channels: of the three maps, the finest first.
-        wide: as for `Embedding`.
+        wide: as for `Embedding`; its blocks have twice ResNet-50's width.
     """
 
     def __init__(self, channels: Sequence[int], *, wide: bool) -> None:

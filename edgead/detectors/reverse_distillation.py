@@ -29,6 +29,8 @@ class ReverseDistillationConfig:
         taps: three, of strides 4, 8 and 16.
         blur_sigma: of the map's Gaussian, in input pixels.
         border: of the blur: ``reflect`` as the authors' (SciPy's), ``mirror`` as anomalib's (torch's).
+        embedding_width: of the embedding's bottleneck blocks, over ResNet-50's: 2 as the authors', 1 as
+            anomalib's; basic blocks have none.
     """
 
     backbone: str
@@ -36,8 +38,11 @@ class ReverseDistillationConfig:
     geometry: Geometry
     blur_sigma: float = 4.0
     border: Border = "reflect"
+    embedding_width: int = 2
 
     def __post_init__(self) -> None:
+        if self.embedding_width not in (1, 2):
+            raise UsageError(f"reverse_distillation: embedding_width {self.embedding_width}: give 1 or 2")
         if self.border not in ("reflect", "mirror"):
             raise UsageError(
                 f"reverse_distillation: border {self.border!r} is unknown; use reflect or mirror"
@@ -75,7 +80,7 @@ class ReverseDistillation(Detector):
                 f"reverse_distillation: taps {', '.join(config.taps)}: give three, of strides 4, 8 and 16"
             )
         channels, wide = [tap.channels for tap in taps], config.backbone == "wide_resnet50_2"
-        self.bottleneck = Embedding(channels, wide=wide)
+        self.bottleneck = Embedding(channels, wide=wide, width=config.embedding_width)
         self.decoder = Decoder(channels, wide=wide)
 
     @property

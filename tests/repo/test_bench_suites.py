@@ -88,3 +88,29 @@ def test_the_headline_bars_judge_only_what_was_measured_on_their_class(
 def test_the_readme_lists_every_suite() -> None:
     table = (SUITES / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in sorted(SUITES.glob("*.py")) if f"`{path.name}`" not in table] == []
+
+
+def test_only_what_is_inside_the_gate_counts_beside_anomalib(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SUITES))
+    suite = importlib.import_module("anomalib_models")
+
+    def system(side: str, p50: float, *failures: str) -> dict[str, Any]:
+        return {"side": side, "p50_ms": p50, "min_ms": p50 / 2, "failures": list(failures)}
+
+    systems = {
+        "openvino:bf16": system("edgead", 10.0),
+        "openvino:int8": system("edgead", 5.0, "2 of 28 decisions flipped, 1 allowed"),
+        "anomalib FP32": system("anomalib", 14.0),
+        "anomalib INT8_PTQ": {"side": "anomalib", "failures": ["no export"], "error": "no export"},
+    }
+    found = suite.ratios(systems)
+    assert found["best"] == {"edgead": "openvino:bf16", "anomalib": "anomalib FP32"}
+    assert found["ratio"] == found["ratio_min"] == pytest.approx(1.4)
+    parity = {"parity_map_max_of_range": 1e-6}
+    assert suite.misses({"stfpm": {**found, **parity}}) == []
+    assert len(suite.misses({"padim": {**found, **parity}})) == 1
+    assert len(suite.misses({"stfpm": {**found, "parity_map_max_of_range": float("nan")}})) == 1
+    systems["anomalib FP32"]["failures"].append("a score moved")
+    nothing = suite.ratios(systems)
+    assert nothing["ratio"] is None
+    assert len(suite.misses({"stfpm": {**nothing, **parity}})) == 1

@@ -96,6 +96,30 @@ def test_map_and_score_are_anomalib_s(state: dict[str, Tensor], lightning_file: 
     assert score == pytest.approx(float(expected.max()), rel=1e-3, abs=1e-5)
 
 
+def without_pads(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As anomalib 2.7 writes it: its convolutions pad themselves."""
+    places = (("subnet.1.", "subnet.0."), ("subnet.4.", "subnet.2."))
+    for old, new in places:
+        state = {key.replace(old, new): value for key, value in state.items()}
+    return state
+
+
+def test_the_layout_of_2_7_gives_the_same_detector(
+    state: dict[str, Tensor], lightning_file: Callable[..., Path]
+) -> None:
+    old = opened(lightning_file(state)).detector.state_dict()
+    new = opened(lightning_file(without_pads(state))).detector.state_dict()
+    assert old.keys() == new.keys()
+    assert all(torch.equal(old[key], new[key]) for key in old)
+
+
+def test_layouts_are_not_mixed(state: dict[str, Tensor], lightning_file: Callable[..., Path]) -> None:
+    mixed = {key: value for key, value in state.items() if not key.startswith(f"{FLOWS}0.module_list.0.")}
+    mixed |= without_pads({key: state[key] for key in state.keys() - mixed.keys()})
+    with pytest.raises(WeightsError, match=r"flows\.0\.steps\.1\.subnet\.0\.bias is missing"):
+        opened(lightning_file(mixed))
+
+
 def test_steps_and_kernels_of_the_file_are_read(
     timm_weights: Callable[..., dict[str, Tensor]], lightning_file: Callable[..., Path]
 ) -> None:

@@ -21,17 +21,17 @@ CONFIG: dict[str, Any] = {"geometry": {"height": 64, "width": 64}}
 ENCODER = "model.encoder.feature_extractor."
 
 
-def network(backbone: str) -> ReverseDistillation:
+def network(backbone: str, **options: int) -> ReverseDistillation:
     torch.manual_seed(3)
-    taps = ["layer1", "layer2", "layer3"]
-    return ReverseDistillation.from_config({"backbone": backbone, "taps": taps, **CONFIG}).eval()
+    config = {"backbone": backbone, "taps": ["layer1", "layer2", "layer3"], **CONFIG, **options}
+    return ReverseDistillation.from_config(config).eval()
 
 
 def state_dict(
-    timm_weights: Callable[..., dict[str, Tensor]], backbone: str = "resnet18"
+    timm_weights: Callable[..., dict[str, Tensor]], backbone: str = "resnet18", **options: int
 ) -> dict[str, Tensor]:
     """With the unused fourth layer of the embedding, 1024·e to 512·e channels."""
-    made, own = timm_weights(backbone, ENCODER), network(backbone).state_dict()
+    made, own = timm_weights(backbone, ENCODER), network(backbone, **options).state_dict()
     made |= {f"model.{key}": value for key, value in own.items() if not key.startswith("encoder.")}
     width = 512 if backbone == "resnet18" else 2048
     made["model.bottleneck.conv4.weight"] = torch.zeros(width, 2 * width, 1, 1)
@@ -71,13 +71,18 @@ def test_map_and_score_are_anomalib_s(
     assert score == pytest.approx(float(anomalib_blur(expected).max()), rel=1e-4)
 
 
+@pytest.mark.parametrize("width", [1, 2])
 def test_the_paper_s_size_is_seen_and_has_the_published_number_of_tensors(
-    timm_weights: Callable[..., dict[str, Tensor]], lightning_file: Callable[..., Path]
+    timm_weights: Callable[..., dict[str, Tensor]], lightning_file: Callable[..., Path], width: int
 ) -> None:
-    state = state_dict(timm_weights, "wide_resnet50_2")
+    state = state_dict(timm_weights, "wide_resnet50_2", embedding_width=width)
+    # anomalib's blocks have 512 channels inside, the authors' 1024.
+    assert state["model.bottleneck.bn_layer.1.conv2.weight"].shape == (512 * width, 512 * width, 3, 3)
     assert sum(key.startswith(ENCODER) for key in state) == 258
     assert len(state) + 6 == 600  # with the post-processor's thresholds and limits
-    assert opened(lightning_file(state)).preset == "reverse_distillation_wrn50"
+    made = opened(lightning_file(state))
+    assert made.preset == "reverse_distillation_wrn50"
+    assert made.detector.config.embedding_width == width
 
 
 def test_a_damaged_file_says_so(

@@ -239,6 +239,7 @@ def test_the_teacher_stays_as_it_is_and_the_config_survives() -> None:
         ({"taps": ["stage2", "stage3"]}, "three, of strides 4, 8 and 16"),
         ({"taps": ["stage3", "stage2", "stage5"]}, "three, of strides 4, 8 and 16"),
         ({"border": "nearest"}, "'nearest' is unknown"),
+        ({"embedding_width": 3}, "embedding_width 3: give 1 or 2"),
         ({"colour": 1}, "does not fit"),
     ],
     ids=str,
