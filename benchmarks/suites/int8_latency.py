@@ -25,11 +25,9 @@ from int8 import measure
 
 from edgead.backbones._weights import no_downloads
 from edgead.benchmarks.environment import record
-from edgead.bundle.manifest import created_by, utc_now
 from edgead.bundle.reader import open_bundle
 from edgead.cli._progress import RichProgress
 from edgead.data.folder import good_images
-from edgead.detectors import model_file
 from edgead.detectors._presets import PRESETS
 from edgead.discovery import load as load_plugin
 from edgead.errors import EdgeadError, WeightsError
@@ -37,7 +35,8 @@ from edgead.progress import Silent
 from edgead.types import Geometry
 from edgead.workflows._images import load_pixels
 from edgead.workflows._select_candidates import Network, search_of
-from edgead.workflows.export import export, installed_defaults
+from edgead.workflows._select_measure import export_untrained
+from edgead.workflows.export import installed_defaults
 
 BARS = {"efficientad": 3.0, "efficientad_m": 3.0, "simplenet_wrn50": 2.5}
 IMAGES, TRAINED_ON = 16, 200
@@ -59,21 +58,8 @@ def preset_times(preset: str, images: Path, rounds: int, threads: int) -> dict[s
     targets = [f"openvino{end}:fp32", f"openvino{end}:int8"]
     targets[1:1] = [name for name in installed_defaults(search=search) if name == f"openvino{end}:bf16"]
     with tempfile.TemporaryDirectory(prefix="edgead-int8-") as folder:
-        info = model_file.ModelInfo(
-            detector=PRESETS[preset]["detector"],
-            preset=preset,
-            config=detector.config_dict(),
-            provenance={"kind": "trial", "train_hashes": []},
-            created=utc_now(),
-            created_by=created_by(),
-        )
-        model, bundle = Path(folder) / "m", Path(folder) / "b.edgead"
-        model_file.save(model, detector, info)
-        calib = Path(folder) / "images"
-        calib.mkdir()
-        for item in items:
-            (calib / item.path.name).symlink_to(item.path.resolve())
-        export(model, bundle, calib=calib, targets=targets, accept=True, repair_int8=False, threads=threads)
+        paths = [item.path for item in items]
+        bundle = export_untrained(detector, preset, paths, targets, Path(folder), threads=threads)
         with open_bundle(bundle) as opened:
             found = measure(opened, {}, pixels, rounds, threads)
     times = {name.rpartition(":")[2]: row["p50_ms"] for name, row in found.items()}

@@ -105,7 +105,6 @@ def trial(
     import torch
 
     from edgead.backbones._weights import no_downloads
-    from edgead.detectors import model_file
 
     detector: Any = network.build().eval()
     preset = PRESETS[network.preset]
@@ -124,9 +123,48 @@ def trial(
         pass_s = time.perf_counter() - begin
     if pass_s > _HOPELESS * budget_s:
         return Trial(pass_s, {}, f"one image takes {pass_s:.1f} s in torch, no engine is {_HOPELESS}× faster")
+    bundle = export_untrained(
+        detector,
+        network.preset,
+        [item.path for item in few],
+        targets,
+        work,
+        bit_depth=bit_depth,
+        threads=threads,
+    )
+    options: dict[str, Any] = {"threads": threads, "bit_depth": bit_depth, "seconds": _TRIAL_SECONDS}
+    return Trial(pass_s, {name: measure(bundle, images, name, budget, **options) for name in targets})
+
+
+def export_untrained(
+    detector: Any,
+    preset: str,
+    images: Sequence[Path],
+    targets: Sequence[str],
+    work: Path,
+    *,
+    bit_depth: int | None = None,
+    threads: int = 0,
+) -> Path:
+    """A bundle of a network as it is, whose engines are as quick as can be, right or not.
+
+    Args:
+        detector: the network.
+        preset: its name.
+        images: good ones, for thresholds and INT8 ranges.
+        targets: in which engines.
+        work: an empty folder, where the bundle will be.
+        bit_depth: of 16-bit files.
+        threads: compute threads, 0 = the engine's choice.
+
+    Raises:
+        EdgeadError: it cannot be compiled.
+    """
+    from edgead.detectors import model_file
+
     info = model_file.ModelInfo(
-        detector=preset["detector"],
-        preset=network.preset,
+        detector=PRESETS[preset]["detector"],
+        preset=preset,
         config=detector.config_dict(),
         provenance={"kind": "trial", "train_hashes": []},
         created=utc_now(),
@@ -135,8 +173,8 @@ def trial(
     model, bundle, calib = work / "trial.model", work / "trial.edgead", work / "images"
     model_file.save(model, detector, info)
     calib.mkdir()
-    for number, item in enumerate(few):
-        _link(item.path, calib / f"{number:02}{item.path.suffix}")
+    for number, path in enumerate(images):
+        _link(path, calib / f"{number:02}{path.suffix}")
     export(
         model,
         bundle,
@@ -147,8 +185,7 @@ def trial(
         bit_depth=bit_depth,
         threads=threads,
     )
-    options: dict[str, Any] = {"threads": threads, "bit_depth": bit_depth, "seconds": _TRIAL_SECONDS}
-    return Trial(pass_s, {name: measure(bundle, images, name, budget, **options) for name in targets})
+    return bundle
 
 
 def _link(source: Path, place: Path) -> None:
