@@ -24,10 +24,12 @@ def command(
     weights: Annotated[
         Path | None, typer.Option(help="The backbone's weights file. Default: by name, see the README.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps to train. Default: 60000.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Images per step. Default: 16.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps to train. Default: 60000. Below 10000: a short run, for a CPU.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Images per step. Default: 16; short run: 8.")] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Adam's learning rate. Default: 1e-4; short runs: 1e-3.")
+        float | None, typer.Option(help="Adam's learning rate. Default: 1e-4; short run: 2e-3.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,

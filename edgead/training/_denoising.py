@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import nn
 
 from edgead.detectors._denoising import DenoisingDetector
 from edgead.detectors._diffusion_networks import AttentionBlock, ResidualBlock
 from edgead.training._seeds import derive, generator
-
-_WARM_UP = 0.1
 
 
 def initialise(detector: DenoisingDetector, seed: int) -> None:
@@ -32,14 +28,6 @@ def initialise(detector: DenoisingDetector, seed: int) -> None:
         for parameter in layer.parameters():
             nn.init.zeros_(parameter)
     detector.draw_noise(generator(seed, "noise"))
-
-
-def one_cycle(step: int, steps: int) -> float:
-    """Share of the highest rate in `step`, from 0: rises for a tenth of `steps`, then falls as a cosine."""
-    rise = max(1, round(_WARM_UP * steps))
-    if step < rise:
-        return (step + 1) / rise
-    return (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))) / 2
 
 
 @torch.no_grad()

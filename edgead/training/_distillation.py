@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -25,7 +25,7 @@ from edgead.errors import InputError, UsageError
 from edgead.progress import Progress
 from edgead.training._device import mixed_precision, training_device
 from edgead.training._jitter import grey
-from edgead.training._loop import Steps
+from edgead.training._loop import Schedule, Steps, set_rate
 from edgead.training._other_images import OtherImages
 from edgead.training._seeds import derive, generator
 from edgead.training._state import ResumeState, Snapshot, pack, unpack
@@ -41,18 +41,25 @@ _STATISTICS_START = 1 << 40
 _MIN_STD = 1e-6
 
 
+# Below so many steps the paper's rate, which is meant for 60,000, hardly leaves the start.
+SHORT = 10_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillationRecipe:
-    """The numbers of a distillation.
+    """The numbers of a distillation; the defaults are the paper's.
 
     Attributes:
-        steps: optimiser steps of `batch` images.
+        steps: optimiser steps of `batch` cuts.
         side: of the network's square input, in pixels; the backbone sees twice that.
-        rate: of Adam; a tenth of it after `drop_at` of the steps.
+        scene: pixels that the network would have of the whole image's side; images are 2·scene squares.
+        rate: of Adam, the highest.
+        schedule: ``paper``: a tenth of the rate after `drop_at` of the steps; ``one_cycle``: it rises for a
+            tenth of the steps, then falls to 0 as a cosine does.
         decay: Adam's weight decay.
         grey_share: of the images that are shown in grey.
-        smallest_crop: each image is cut to a random part of at least this share of its side, and mirrored
-            half of the time; 1 = shown whole.
+        crops: smallest and largest share of an image's side that a cut shows, mirrored half of the time.
+        cuts_per_image: cuts in a row that are of one image, so that it is read or drawn once.
         statistics_images: to standardise the target with.
         save_every: steps between two saved states.
     """
@@ -60,21 +67,52 @@ class DistillationRecipe:
     steps: int = 60_000
     batch: int = 16
     side: int = 256
+    scene: int = 256
     rate: float = 1e-4
+    schedule: Schedule = "paper"
     decay: float = 1e-5
     drop_at: float = 0.95
     grey_share: float = 0.1
-    smallest_crop: float = 0.6
+    crops: tuple[float, float] = (0.6, 1.0)
+    cuts_per_image: int = 1
     statistics_images: int = 1000
     save_every: int = 200
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.batch, self.statistics_images, self.save_every) < 1:
+        counts = (self.steps, self.batch, self.statistics_images, self.save_every, self.cuts_per_image)
+        if min(counts) < 1:
             raise UsageError(f"distillation: steps {self.steps} and batch {self.batch} must be at least 1")
         if self.side < 64 or self.side % 32:
             raise UsageError(f"distillation: side {self.side} must be a multiple of 32, at least 64")
-        if not 0 < self.smallest_crop <= 1:
-            raise UsageError(f"distillation: smallest crop {self.smallest_crop} must be in 0 … 1")
+        if not 0 < self.crops[0] <= self.crops[1] <= 1:
+            raise UsageError(f"distillation: crops {self.crops} must be in 0 … 1, the smallest first")
+
+    @classmethod
+    def of_steps(cls, steps: int | None = None, **given: Any) -> DistillationRecipe:
+        """The paper's numbers, or for fewer than `SHORT` steps those that teach most in little time.
+
+        Few steps go further with a high rate that falls to nothing, and with many small cuts instead of few
+        whole images: a teacher's answer depends on 33 × 33 pixels only.
+
+        Args:
+            steps: None = the paper's.
+            given: other values, which win.
+        """
+        if steps is None:
+            return cls(**given)
+        if steps >= SHORT:
+            return cls(steps=steps, **given)
+        short: dict[str, Any] = {
+            "batch": 8,
+            "side": 128,
+            "rate": 2e-3,
+            "schedule": "one_cycle",
+            "decay": 0.0,
+            "crops": (0.3, 0.8),
+            "cuts_per_image": 4,
+            "statistics_images": 240,
+        }
+        return cls(steps=steps, **{**short, **given})
 
 
 def default_taps(name: str) -> tuple[str, ...]:
@@ -149,7 +187,7 @@ def distil(
     Args:
         size: of the description network.
         target: its statistics are set here.
-        images: squares of twice `recipe.side`.
+        images: squares of twice `recipe.scene`.
         recipe: the numbers.
         seed: of every random choice here.
         state: where to resume from and to save to.
@@ -165,14 +203,17 @@ def distil(
     return _Distillation(size, target, images, recipe, seed).run(state, progress)
 
 
-def cut(image: npt.NDArray[np.uint8], smallest: float, random: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """A random part of a square image, at its size again, mirrored half of the time."""
-    side = len(image)
-    part = round(side * random.uniform(smallest, 1.0))
-    top, left = (int(value) for value in random.integers(0, side - part + 1, 2))
+def cut(
+    image: npt.NDArray[np.uint8], crops: tuple[float, float], side: int, random: np.random.Generator
+) -> npt.NDArray[np.uint8]:
+    """A random part of a square image, `crops` of its side, as (side, side, 3); half of them mirrored."""
+    whole = len(image)
+    part = round(whole * random.uniform(*crops))
+    top, left = (int(value) for value in random.integers(0, whole - part + 1, 2))
     shown = image[top : top + part, left : left + part]
-    if part < side:
-        shown = np.asarray(cv2.resize(shown, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
+    if part != side:
+        how = cv2.INTER_AREA if part > side else cv2.INTER_LINEAR
+        shown = np.asarray(cv2.resize(shown, (side, side), interpolation=how), np.uint8)
     return np.ascontiguousarray(shown[:, ::-1] if random.random() < 0.5 else shown)
 
 
@@ -227,17 +268,19 @@ class _Distillation(Steps):
         self.target.std.copy_(deviation.view(-1, 1, 1))
 
     def _pixels(self, indices: list[int]) -> Tensor:
-        """(N, 2·side, 2·side, 3) uint8 RGB of some images of the series, cut and mirrored."""
-        shown = []
+        """(N, 2·side, 2·side, 3) uint8 RGB: cuts of the series, `cuts_per_image` in a row of one image."""
+        numbers, shown = self.recipe, []
+        image, source = None, -1
         for index in indices:
+            if image is None or index // numbers.cuts_per_image != source:
+                source = index // numbers.cuts_per_image
+                image = self.images.image(source)
             random = np.random.default_rng(derive(self.seed, "cut", index))
-            shown.append(cut(self.images.image(index), self.recipe.smallest_crop, random))
+            shown.append(cut(image, numbers.crops, 2 * numbers.side, random))
         return torch.from_numpy(np.stack(shown)).to(self.device)
 
     def _step(self) -> float:
-        rate = self.recipe.rate * (0.1 if self.done >= int(self.recipe.drop_at * self.recipe.steps) else 1.0)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimiser, self.recipe, self.done)
         start = self.done * self.recipe.batch
         pixels = self._pixels(list(range(start, start + self.recipe.batch)))
         # Rounded to whole pixel values, which both networks see.

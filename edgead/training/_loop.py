@@ -1,4 +1,4 @@
-"""What trainings by steps share: enough images, the loop with its saved states, and items drawn ahead."""
+"""What trainings by steps share: enough images, rates, the loop with its saved states, items drawn ahead."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,10 @@ from edgead.errors import DatasetError, InputError
 from edgead.progress import Progress
 
 _Item = TypeVar("_Item")
+
+Schedule = Literal["paper", "one_cycle"]
+
+_WARM_UP = 0.1
 
 
 def check_enough(detector: str, count: int, held_out: int, least: int) -> None:
@@ -29,6 +33,37 @@ def check_enough(detector: str, count: int, held_out: int, least: int) -> None:
             f"{count} good images to train on, {held_out} are held out; {detector} needs at least {least} to "
             "train on: add good images"
         )
+
+
+def one_cycle(step: int, steps: int) -> float:
+    """Share of the highest rate in `step`, from 0: rises for a tenth of `steps`, then falls as a cosine."""
+    rise = max(1, round(_WARM_UP * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))) / 2
+
+
+class Falling(Protocol):
+    """A recipe whose rate falls, see `set_rate`."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def rate(self) -> float: ...
+    @property
+    def schedule(self) -> Schedule: ...
+    @property
+    def drop_at(self) -> float: ...
+
+
+def set_rate(optimiser: Optimizer, recipe: Falling, step: int) -> None:
+    """Give all parameters the rate of step `step`, which counts from 0, as the recipe's schedule has it."""
+    if recipe.schedule == "paper":
+        factor = 0.1 if step >= int(recipe.drop_at * recipe.steps) else 1.0
+    else:
+        factor = one_cycle(step, recipe.steps)
+    for group in optimiser.param_groups:
+        group["lr"] = recipe.rate * factor
 
 
 class Steps:

@@ -25,9 +25,9 @@ from edgead.detectors._diffusion_schedule import STEPS
 from edgead.detectors.diffusionad import DiffusionAd
 from edgead.errors import UsageError
 from edgead.progress import Progress
-from edgead.training._denoising import initialise, one_cycle, take_average
+from edgead.training._denoising import initialise, take_average
 from edgead.training._device import mixed_precision, training_device
-from edgead.training._loop import Steps, check_enough, drawn_ahead
+from edgead.training._loop import Steps, check_enough, drawn_ahead, one_cycle
 from edgead.training._other_images import OtherImages
 from edgead.training._seeds import generator, place
 from edgead.training._state import ResumeState, Snapshot, pack, unpack

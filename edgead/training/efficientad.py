@@ -25,7 +25,7 @@ from edgead.progress import Progress
 from edgead.training._device import mixed_precision, training_device
 from edgead.training._efficientad_statistics import set_quantiles, set_teacher_statistics
 from edgead.training._jitter import grey, jitter
-from edgead.training._loop import Steps, check_enough
+from edgead.training._loop import Schedule, Steps, check_enough, set_rate
 from edgead.training._other_images import OtherImages
 from edgead.training._seeds import derive, generator, place
 from edgead.training._state import ResumeState, Snapshot, pack, unpack
@@ -47,7 +47,9 @@ class EfficientAdRecipe:
 
     Attributes:
         steps: optimiser steps, one image each.
-        rate: of Adam; a tenth of it after `drop_at` of the steps.
+        rate: of Adam, the highest.
+        schedule: ``paper``: a tenth of the rate after `drop_at` of the steps; ``one_cycle``: it rises for a
+            tenth of the steps, then falls to 0 as a cosine does.
         decay: Adam's weight decay.
         hard_share: of a step's squared differences that count, the largest.
         grey_share: of the penalty images that are shown in grey.
@@ -57,6 +59,7 @@ class EfficientAdRecipe:
 
     steps: int
     rate: float = 1e-4
+    schedule: Schedule = "paper"
     decay: float = 1e-5
     drop_at: float = 0.95
     hard_share: float = 0.001
@@ -181,9 +184,7 @@ class _Training(Steps):
 
     def _step(self, images: npt.NDArray[np.uint8]) -> list[float]:
         """One image, one jittered copy, one penalty image; all losses in one step of Adam."""
-        rate = self.recipe.rate * (0.1 if self.done >= int(self.recipe.drop_at * self.recipe.steps) else 1.0)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimiser, self.recipe, self.done)
         good, jittered, other = self._inputs(images)
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):

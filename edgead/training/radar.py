@@ -15,9 +15,9 @@ from edgead.backbones._weights import LoadedWeights
 from edgead.detectors.radar import Radar
 from edgead.errors import UsageError
 from edgead.progress import Progress
-from edgead.training._denoising import initialise, one_cycle, take_average
+from edgead.training._denoising import initialise, take_average
 from edgead.training._device import mixed_precision, training_device
-from edgead.training._loop import Steps, check_enough
+from edgead.training._loop import Steps, check_enough, one_cycle
 from edgead.training._seeds import generator, place
 from edgead.training._state import ResumeState, Snapshot, pack, unpack
 

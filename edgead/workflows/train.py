@@ -129,7 +129,7 @@ def train(
     from edgead.training._state import ResumeState
     from edgead.workflows._sides import model_side
 
-    recipe = _recipe(preset["training"], steps)
+    recipe = _recipe(preset["training"], steps, preset.get("short"))
     training = load_plugin("edgead.training", preset["detector"], kind="training recipe")
     options: dict[str, Any] = {
         "penalty": penalty,
@@ -255,7 +255,10 @@ def _check_options(detector: str, known: Collection[str], given: Mapping[str, An
             )
 
 
-def _recipe(preset: Mapping[str, Any], steps: int | None) -> Mapping[str, Any]:
+def _recipe(
+    preset: Mapping[str, Any], steps: int | None, short: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    """The preset's numbers with so many steps; `short` holds others for fewer than its ``below``."""
     if steps is None:
         return preset
     if steps < 1:
@@ -264,4 +267,7 @@ def _recipe(preset: Mapping[str, Any], steps: int | None) -> Mapping[str, Any]:
         raise UsageError(
             f"--steps {steps}: this detector is fitted in closed form, without steps; leave it out"
         )
-    return {key: steps if key in _STEPS else value for key, value in preset.items()}
+    others = {}
+    if short is not None and steps < short["below"]:
+        others = {key: value for key, value in short.items() if key != "below"}
+    return {**{key: steps if key in _STEPS else value for key, value in preset.items()}, **others}

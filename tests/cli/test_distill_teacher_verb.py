@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 
 from edgead.cli.app import build
 from edgead.detectors.efficientad import EfficientAd
-from edgead.training import _distillation
+from edgead.training._distillation import DistillationRecipe
 from edgead.training._teacher import load_teacher
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    short = functools.partial(_distillation.DistillationRecipe, side=64, statistics_images=2)
-    monkeypatch.setattr(_distillation, "DistillationRecipe", short)
+    small = functools.partial(DistillationRecipe.of_steps, side=64, scene=64, statistics_images=2)
+    monkeypatch.setattr(DistillationRecipe, "of_steps", small)
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
@@ -38,6 +38,7 @@ def test_a_folder_becomes_a_teacher_that_training_takes(tmp_path: Path) -> None:
     assert code == 0, err
     assert "3 images of" in err
     assert "50 % procedurally drawn" in err
+    assert "a short run of 2 steps" in err
     assert json.loads(out)["teacher"] == str(teacher)
     detector = EfficientAd.from_config({"size": "edge", "geometry": {"height": 64, "width": 64}})
     load_teacher(detector, teacher)

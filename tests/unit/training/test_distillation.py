@@ -20,7 +20,14 @@ from edgead.training._distillation import DistillationRecipe, Target, cut, defau
 from edgead.training._other_images import OtherImages
 from edgead.training._state import ResumeState
 
-RECIPE: dict[str, Any] = {"steps": 4, "batch": 2, "side": 64, "statistics_images": 3, "save_every": 2}
+RECIPE: dict[str, Any] = {
+    "steps": 4,
+    "batch": 2,
+    "side": 64,
+    "scene": 64,
+    "statistics_images": 3,
+    "save_every": 2,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -126,21 +133,61 @@ def test_a_loss_that_is_no_number_stops_it(tmp_path: Path) -> None:
 
 
 def test_cuts_show_parts_of_the_image() -> None:
-    """A ramp stays a ramp, over at least the smallest share of its range, and some are mirrored."""
+    """A ramp stays a ramp, over a share of its range between the two given, and some are mirrored."""
     ramp = np.tile(np.arange(100, dtype=np.uint8)[None, :, None], (100, 1, 3))
     random = np.random.default_rng(0)
-    spans = []
-    for _ in range(40):
-        shown = cut(ramp, 0.6, random)
-        assert shown.shape == ramp.shape
-        spans.append(int(shown[0, -1, 0]) - int(shown[0, 0, 0]))
-    assert min(np.abs(spans)) >= 58
-    assert min(np.abs(spans)) < 80
-    assert {np.sign(span) for span in spans} == {-1, 1}
+    for crops, side, least, most in [((0.6, 1.0), 100, 58, 99), ((0.3, 0.5), 40, 27, 49)]:
+        spans = []
+        for _ in range(40):
+            shown = cut(ramp, crops, side, random)
+            assert shown.shape == (side, side, 3)
+            spans.append(int(shown[0, -1, 0]) - int(shown[0, 0, 0]))
+        assert least <= min(np.abs(spans)) < max(np.abs(spans)) <= most
+        assert np.ptp(np.abs(spans)) > 0.5 * (most - least)
+        assert {np.sign(span) for span in spans} == {-1, 1}
+
+
+def test_cuts_in_a_row_are_of_one_image(tmp_path: Path) -> None:
+    asked = []
+
+    class Counting(OtherImages):
+        def image(self, index: int) -> Any:
+            asked.append(index)
+            return super().image(index)
+
+    distil(
+        "edge",
+        target(),
+        Counting(None, (128, 128), seed=0, progress=Silent(), use="test", enlarge=False),
+        recipe=DistillationRecipe(**{**RECIPE, "steps": 3, "batch": 4, "cuts_per_image": 2}),
+        seed=0,
+        state=ResumeState(tmp_path / "t.partial", {}),
+        progress=Silent(),
+    )
+    assert asked[RECIPE["statistics_images"] :] == [0, 1, 2, 3, 4, 5]
+
+
+def test_short_runs_have_other_numbers() -> None:
+    paper, short = DistillationRecipe(), DistillationRecipe.of_steps(_distillation.SHORT - 1)
+    assert DistillationRecipe.of_steps() == paper
+    assert DistillationRecipe.of_steps(_distillation.SHORT).rate == paper.rate
+    assert short.schedule == "one_cycle"
+    assert short.rate > paper.rate
+    assert short.side < short.scene == paper.scene
+    assert DistillationRecipe.of_steps(100, rate=5e-4, batch=3).rate == 5e-4
 
 
 @pytest.mark.parametrize(
-    "change", [{"steps": 0}, {"side": 100}, {"side": 32}, {"smallest_crop": 0.0}], ids=str
+    "change",
+    [
+        {"steps": 0},
+        {"side": 100},
+        {"side": 32},
+        {"crops": (0.0, 1.0)},
+        {"crops": (0.6, 0.5)},
+        {"cuts_per_image": 0},
+    ],
+    ids=str,
 )
 def test_numbers_out_of_range(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError):

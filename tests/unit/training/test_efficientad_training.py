@@ -19,7 +19,9 @@ from edgead.progress import Silent, Task
 from edgead.training import efficientad
 from edgead.training._efficientad_statistics import set_quantiles
 from edgead.training._jitter import brightness, contrast, saturation
+from edgead.training._loop import set_rate
 from edgead.training._state import ResumeState
+from edgead.training.efficientad import EfficientAdRecipe
 
 RECIPE: dict[str, Any] = {"steps": 10, "save_every": 3}
 Pixels = npt.NDArray[np.uint8]
@@ -284,3 +286,18 @@ def test_a_folder_without_readable_images_is_a_dataset_error(tmp_path: Path) -> 
     (tmp_path / "others" / "broken.png").write_bytes(b"no image")
     with pytest.raises(DatasetError, match="could not be read"):
         fit(tmp_path, detector(), penalty=tmp_path / "others")
+
+
+def test_the_rate_falls_as_the_schedule_says() -> None:
+    """A tenth for the last 5 %, or up for a tenth of the steps and down to nothing as a cosine does."""
+    optimiser = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+
+    def rate(step: int, **changes: Any) -> float:
+        set_rate(optimiser, EfficientAdRecipe(steps=100, rate=2.0, **changes), step)
+        return float(optimiser.param_groups[0]["lr"])
+
+    assert [rate(step) for step in (0, 94, 95, 99)] == [2.0, 2.0, 0.2, 0.2]
+    one = [rate(step, schedule="one_cycle") for step in (0, 9, 55, 99)]
+    assert one[:2] == pytest.approx([0.2, 2.0])
+    assert one[2] == pytest.approx(1.0)
+    assert 0 < one[3] < 2e-3

@@ -103,6 +103,20 @@ def test_options_that_do_not_apply_are_refused(spine: Any, teacher: Path, tmp_pa
     assert not (tmp_path / "m").exists()
 
 
+def test_a_short_training_has_its_own_rate(
+    spine: Any, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = {"below": 3, "rate": 3e-3, "schedule": "one_cycle"}
+    monkeypatch.setitem(PRESETS, "small_ead", {**PRESETS["small_ead"], "short": short})
+    usual = PRESETS["small_ead"]["training"]["rate"]
+    assert usual != 3e-3
+    for steps, expected in [(2, (3e-3, "one_cycle")), (3, (usual, None))]:
+        made = train("small_ead", spine.data, tmp_path / str(steps), weights=teacher, steps=steps)
+        recipe = made.info.provenance["recipe"]
+        assert (recipe.get("rate"), recipe.get("schedule")) == expected
+        assert "below" not in recipe
+
+
 def test_steps_are_the_user_s(spine: Any, teacher: Path, tmp_path: Path) -> None:
     made = train("small_ead", spine.data, tmp_path / "m", weights=teacher, steps=2)
     assert made.info.provenance["recipe"]["steps"] == 2
