@@ -59,7 +59,7 @@ class DistillationRecipe:
         decay: Adam's weight decay.
         grey_share: of the images that are shown in grey.
         crops: smallest and largest share of an image's side that a cut shows, mirrored half of the time.
-        cuts_per_image: cuts in a row that are of one image, so that it is read or drawn once.
+        cuts_per_image: batches in a row that cut the same images, which are read or drawn once for them.
         statistics_images: to standardise the target with.
         save_every: steps between two saved states.
     """
@@ -223,6 +223,7 @@ class _Distillation(Steps):
     ) -> None:
         super().__init__()
         self.recipe, self.seed, self.images = recipe, seed, images
+        self.block, self.kept = -1, dict[int, "npt.NDArray[np.uint8]"]()
         self.device = training_device()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "weights"))
@@ -268,16 +269,23 @@ class _Distillation(Steps):
         self.target.std.copy_(deviation.view(-1, 1, 1))
 
     def _pixels(self, indices: list[int]) -> Tensor:
-        """(N, 2·side, 2·side, 3) uint8 RGB: cuts of the series, `cuts_per_image` in a row of one image."""
-        numbers, shown = self.recipe, []
-        image, source = None, -1
+        """(N, 2·side, 2·side, 3) uint8 RGB: cuts of the series, those of one batch of different images."""
+        shown = []
         for index in indices:
-            if image is None or index // numbers.cuts_per_image != source:
-                source = index // numbers.cuts_per_image
-                image = self.images.image(source)
             random = np.random.default_rng(derive(self.seed, "cut", index))
-            shown.append(cut(image, numbers.crops, 2 * numbers.side, random))
+            shown.append(cut(self._image(index), self.recipe.crops, 2 * self.recipe.side, random))
         return torch.from_numpy(np.stack(shown)).to(self.device)
+
+    def _image(self, index: int) -> npt.NDArray[np.uint8]:
+        """Of cut `index`; a batch's images are kept for the next ones, `cuts_per_image` in all."""
+        batch = self.recipe.batch
+        block = index // (batch * self.recipe.cuts_per_image)
+        if block != self.block:
+            self.block, self.kept = block, {}
+        place = index % batch
+        if place not in self.kept:
+            self.kept[place] = self.images.image(block * batch + place)
+        return self.kept[place]
 
     def _step(self) -> float:
         set_rate(self.optimiser, self.recipe, self.done)
