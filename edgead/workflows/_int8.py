@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from edgead.exporters._qdq import Int8Recipe, encode, layers, observed, pixel_te
 from edgead.imaging.postprocess import Postprocess
 from edgead.progress import Progress, Silent
 from edgead.tiling import Tiling
-from edgead.types import Geometry, Target
+from edgead.types import Geometry, Rest, Target
 from edgead.workflows._images import load_pixels
 from edgead.workflows._sides import Side
 
@@ -129,8 +129,9 @@ class Int8Builder:
         out: folder of the targets.
         pixels: good images, then defects, (N, H, W, 3) uint8 RGB, that layers are tried on.
         maps: what the MODEL makes of them.
-        score: scores pixels with the engine of a main file.
+        score: scores pixels with the engine of a main file, what is not quantised computed in the last.
         goal: largest error of a map, see `map_error`.
+        has_bf16: whether the CPU computes in bfloat16.
         progress: bars and messages.
         reports: name in the bundle to content, of what was repaired.
     """
@@ -141,8 +142,9 @@ class Int8Builder:
     out: Path
     pixels: Pixels
     maps: npt.NDArray[np.float32]
-    score: Callable[[Path, Target, Pixels, Progress], Side]
+    score: Callable[[Path, Target, Pixels, Progress, Rest], Side]
     goal: float
+    has_bf16: bool
     progress: Progress
     reports: dict[str, bytes] = field(default_factory=dict)
 
@@ -177,7 +179,7 @@ class Int8Builder:
             if stand_in is not None:
                 return stand_in(encoded, target, pixels, progress)
             assert made is not None, "error comes first"
-            return self.score(made.main_file, target, pixels, progress)
+            return self.score(made.main_file, target, pixels, progress, "fp32")
 
         def error(kept: Collection[str]) -> float:
             nonlocal encoded, made
@@ -207,7 +209,31 @@ class Int8Builder:
             side = scored(pixels, self.progress)
         assert side is not None, "the last step was asked"
         self._report(done, target, len(names))
+        if self.has_bf16 and exporter.chooses_rest and target.device == "cpu":
+            return self._in_bf16(made, pixels, failures) or (made, side)
         return made, side
+
+    def _in_bf16(
+        self, made: CompiledTarget, pixels: Pixels, failures: Callable[[Side], tuple[str, ...]]
+    ) -> tuple[CompiledTarget, Side] | None:
+        """The engine with what is not quantised in bf16, and its scores, where error and gate allow that.
+
+        It is quicker, and adds bf16's own error. It is tried last: with it, a layer alone in 8 bits would say
+        little about that layer.
+        """
+        target = made.target
+        tried = self.score(made.main_file, target, self.pixels, Silent(), "bf16")
+        error = map_error(tried.maps, self.maps)
+        side = (
+            self.score(made.main_file, target, pixels, self.progress, "bf16") if error <= self.goal else None
+        )
+        if side is None or failures(side):
+            self.progress.say(
+                f"{target}: what is not quantised stays in fp32, in bf16 the map error is {error:.3f}"
+            )
+            return None
+        self.progress.say(f"{target}: what is not quantised in bf16, map error {error:.3f}")
+        return replace(made, rest="bf16"), side
 
     def _report(self, done: Repair, target: Target, count: int) -> None:
         last = done.steps[-1]

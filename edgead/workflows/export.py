@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgead.benchmarks.environment import record
 from edgead.bundle.head import BANK_SEARCH, WINDOW_SEARCH
 from edgead.bundle.manifest import (
     SCHEMA,
@@ -42,7 +43,7 @@ from edgead.runtimes._registry import engines, runtime_for
 from edgead.runtimes._tiled import tiled
 from edgead.runtimes._typed_graph import TypedGraphRuntime
 from edgead.tiling import joined
-from edgead.types import Target, Thresholds
+from edgead.types import Rest, Target, Thresholds
 from edgead.workflows import _export_bundle as parts
 from edgead.workflows._evidence import Evidence, ThresholdChoice, gather
 from edgead.workflows._export_targets import Exporters, choose
@@ -211,15 +212,24 @@ def export(
         if search is not None and any(target.engine.endswith(search) for target in every):
             lowering.write_search(detector, lowered, graph.path)
 
-        def score(runtime: Runtime, path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
-            with tiled(runtime, tiling).open(path, target, threads=threads) as opened:
+        def score(
+            runtime: Runtime,
+            path: Path,
+            target: Target,
+            pixels: Pixels,
+            progress: Progress,
+            rest: Rest = "fp32",
+        ) -> Side:
+            with tiled(runtime, tiling).open(path, target, threads=threads, rest=rest) as opened:
                 scorer = EngineScorer(opened, postprocess)
                 side = score_side(scorer, pixels, progress=progress, name=f"scoring {target}")
             check_finite(side, target)
             return side
 
-        def engine(path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
-            return score(runtime_for(target.engine), path, target, pixels, progress)
+        def engine(
+            path: Path, target: Target, pixels: Pixels, progress: Progress, rest: Rest = "fp32"
+        ) -> Side:
+            return score(runtime_for(target.engine), path, target, pixels, progress, rest)
 
         pixels = evidence.pixels
         reference = model_side(detector, pixels, progress=show, name="scoring torch:fp32", threads=threads)
@@ -267,6 +277,7 @@ def export(
                 maps=reference.maps[tried],
                 score=engine,
                 goal=MAP_ERROR if repair_int8 else math.inf,
+                has_bf16=record().has_bf16,
                 progress=show,
             )
         halves: dict[Path, Path] = {}
@@ -366,8 +377,6 @@ def installed_defaults(*, search: str | None = None) -> tuple[str, ...]:
     Args:
         search: the head that the detector's lowering offers, a key of `SEARCH_TARGETS`: begin with those.
     """
-    from edgead.benchmarks.environment import record
-
     here, has_bf16 = engines(), record().has_bf16
     found = []
     for text in (*SEARCH_TARGETS.get(search or "", ()), *DEFAULT_TARGETS):
