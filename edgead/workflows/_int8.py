@@ -17,7 +17,7 @@ from edgead.calibration.sensitivity import Repair, repair
 from edgead.data.folder import ImageItem
 from edgead.errors import InternalError
 from edgead.exporters._base import CompiledTarget, Exporter
-from edgead.exporters._qdq import Int8Recipe, encode, layers, observed, pixel_tensors
+from edgead.exporters._qdq import Int8Recipe, encode, layers, leaves_products, observed, pixel_tensors
 from edgead.imaging.postprocess import Postprocess
 from edgead.progress import Progress, Silent
 from edgead.tiling import Tiling
@@ -209,8 +209,10 @@ class Int8Builder:
             side = scored(pixels, self.progress)
         assert side is not None, "the last step was asked"
         self._report(done, target, len(names))
-        if self.has_bf16 and exporter.chooses_rest and target.device == "cpu":
-            return self._in_bf16(made, pixels, failures) or (made, side)
+        if exporter.chooses_rest and self.has_bf16 and target.device == "cpu":
+            eight = frozenset(names).difference(done.steps[-1].returned)
+            if leaves_products(source, eight):
+                return self._in_bf16(made, pixels, failures) or (made, side)
         return made, side
 
     def _in_bf16(
@@ -218,8 +220,8 @@ class Int8Builder:
     ) -> tuple[CompiledTarget, Side] | None:
         """The engine with what is not quantised in bf16, and its scores, where error and gate allow that.
 
-        It is quicker, and adds bf16's own error. It is tried last: with it, a layer alone in 8 bits would say
-        little about that layer.
+        It adds bf16's own error, so it is tried last: with it, a layer alone in 8 bits would say little about
+        that layer. Where no product is left in float it is slower: bf16 is converted back for sums and roots.
         """
         target = made.target
         tried = self.score(made.main_file, target, self.pixels, Silent(), "bf16")
