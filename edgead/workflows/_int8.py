@@ -222,19 +222,22 @@ class Int8Builder:
 
         It adds bf16's own error, so it is tried last: with it, a layer alone in 8 bits would say little about
         that layer. Where no product is left in float it is slower: bf16 is converted back for sums and roots.
+        More noise in features is more distance everywhere, which thresholds follow, so that scale and offset
+        of the map do not count: on MVTec bottle, an error of 0.07 cost PatchCore 0.2 points of AU-PRO, 0.11
+        SimpleNet 0.4, 0.37 PaDiM 2.2.
         """
         target = made.target
         tried = self.score(made.main_file, target, self.pixels, Silent(), "bf16")
-        error = map_error(tried.maps, self.maps)
+        error = shape_error(tried.maps, self.maps)
         side = (
             self.score(made.main_file, target, pixels, self.progress, "bf16") if error <= self.goal else None
         )
         if side is None or failures(side):
             self.progress.say(
-                f"{target}: what is not quantised stays in fp32, in bf16 the map error is {error:.3f}"
+                f"{target}: the rest stays in fp32; in bf16 the map's shape has an error of {error:.3f}"
             )
             return None
-        self.progress.say(f"{target}: what is not quantised in bf16, map error {error:.3f}")
+        self.progress.say(f"{target}: the rest in bf16, the map's shape has an error of {error:.3f}")
         return replace(made, rest="bf16"), side
 
     def _report(self, done: Repair, target: Target, count: int) -> None:
@@ -262,6 +265,25 @@ def map_error(maps: npt.NDArray[np.float32], reference: npt.NDArray[np.float32])
     deviation = float(reference.std(dtype=np.float64))
     found = float(np.sqrt(np.square(maps - reference, dtype=np.float64).mean()))
     return found / (deviation or 1.0) if np.isfinite(found) else float("inf")
+
+
+def shape_error(maps: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> float:
+    """The least that `map_error` can be with maps times a scale from 0 on, plus an offset; inf if not finite.
+
+    It is √(1 − r²) of Pearson's r where that is above 0, else 1; 0 where the reference is constant.
+    """
+    import numpy as np
+
+    if not np.isfinite(maps).all():
+        return float("inf")
+    first, second = (
+        values.astype(np.float64) - values.mean(dtype=np.float64) for values in (maps, reference)
+    )
+    norm = float(np.square(second).sum())
+    if not norm or not first.any():
+        return float(bool(norm))
+    scale = max(0.0, float((first * second).sum() / np.square(first).sum()))
+    return float(np.sqrt(np.square(scale * first - second).sum() / norm))
 
 
 def tried_images(good: int, first_defect: int, total: int) -> list[int]:

@@ -17,12 +17,15 @@ from edgead.exporters._base import CompiledTarget, Exporter
 from edgead.exporters._qdq import OPENVINO, Encoding, Int8Recipe
 from edgead.progress import Progress, Silent
 from edgead.types import Precision, Rest, Target
-from edgead.workflows._int8 import Int8Builder
+from edgead.workflows._int8 import Int8Builder, map_error, shape_error
 from edgead.workflows._sides import Side
 
 TARGET = Target("pretended", "int8")
 GOAL = 0.1
 MAPS = np.random.default_rng(0).normal(size=(4, 3, 5)).astype(np.float32)
+NOISE = np.random.default_rng(1).normal(size=MAPS.shape)
+NOISE -= NOISE.mean() + (MAPS - MAPS.mean()) * (NOISE * (MAPS - MAPS.mean())).mean() / MAPS.var()
+NOISE /= NOISE.std()
 PIXELS = np.zeros((4, 2, 2, 3), np.uint8)
 
 
@@ -44,6 +47,11 @@ class Deaf(Pretended):
     chooses_rest: ClassVar[bool] = False
 
 
+def disturbed(error: float) -> np.ndarray:
+    """The maps with noise that neither scale nor offset explains, `error` of their deviation."""
+    return (MAPS + error * MAPS.std() * NOISE).astype(np.float32)
+
+
 def build(
     folder: Path,
     *,
@@ -54,7 +62,7 @@ def build(
     exporter: type[Exporter] = Pretended,
     target: Target = TARGET,
 ) -> tuple[CompiledTarget, Side, list[Rest]]:
-    """The engine of a graph with one layer in 8 bits; with bf16 its map is `error` off, else 0.05."""
+    """The engine of a graph with one layer in 8 bits; with bf16 its map has `error`, else 0.05."""
     weights = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "w")
     nodes, last = [helper.make_node("Cast", ["image"], ["x0"], to=TensorProto.FLOAT)], "x0"
     for index in range(1 + float_layers):
@@ -74,7 +82,7 @@ def build(
 
     def score(path: Path, target: Target, pixels: Any, progress: Progress, rest: Rest) -> Side:
         rests.append(rest)
-        maps = MAPS + np.float32((error if rest == "bf16" else 0.05) * MAPS.std())
+        maps = disturbed(error if rest == "bf16" else 0.05)
         return Side(maps.max((1, 2)), maps.max((1, 2)), maps)
 
     table = CalibrationTable(
@@ -96,26 +104,44 @@ def build(
     return engine, side, rests
 
 
-def offset(side: Side) -> float:
-    return float((side.maps - MAPS).mean() / MAPS.std())
+def test_scale_and_offset_are_no_error_of_the_shape() -> None:
+    assert map_error(disturbed(0.2), MAPS) == pytest.approx(0.2, rel=1e-5)
+    # At right angles to the maps: the nearest multiple is 1 / (1 + 0.2²) of it.
+    expected = pytest.approx(0.2 / np.sqrt(1 + 0.2**2), rel=1e-5)
+    assert shape_error(disturbed(0.2), MAPS) == expected
+    assert shape_error(3 * disturbed(0.2) + 100, MAPS) == expected
+    assert shape_error(7 * MAPS - 5, MAPS) == pytest.approx(0, abs=1e-6)
+    assert shape_error(-MAPS, MAPS) == 1
+
+
+def test_extreme_maps_have_a_shape_error() -> None:
+    constant = np.full_like(MAPS, 3)
+    assert shape_error(constant, constant) == 0
+    assert shape_error(constant, MAPS) == shape_error(MAPS, constant) + 1 == 1
+    assert shape_error(np.where(MAPS > 0, np.nan, MAPS), MAPS) == np.inf
+    assert shape_error(1e30 * MAPS, MAPS) == pytest.approx(0, abs=1e-6)
+
+
+def error_of(side: Side) -> float:
+    return map_error(side.maps, MAPS)
 
 
 def test_bf16_is_taken_with_its_own_scores_where_it_holds(tmp_path: Path) -> None:
     engine, side, _ = build(tmp_path)
     assert engine.rest == "bf16"
-    assert offset(side) == pytest.approx(0.06, abs=1e-4)
+    assert error_of(side) == pytest.approx(0.06, abs=1e-4)
 
 
 def test_fp32_stays_where_bf16_is_too_far_off(tmp_path: Path) -> None:
-    engine, side, _ = build(tmp_path, error=1.01 * GOAL)
+    engine, side, _ = build(tmp_path, error=1.02 * GOAL)
     assert engine.rest == "fp32"
-    assert offset(side) == pytest.approx(0.05, abs=1e-4)
+    assert error_of(side) == pytest.approx(0.05, abs=1e-4)
 
 
 def test_fp32_stays_where_the_gate_refuses_bf16(tmp_path: Path) -> None:
-    engine, side, _ = build(tmp_path, fails=lambda side: ("flips",) if offset(side) > 0.055 else ())
+    engine, side, _ = build(tmp_path, fails=lambda side: ("flips",) if error_of(side) > 0.055 else ())
     assert engine.rest == "fp32"
-    assert offset(side) == pytest.approx(0.05, abs=1e-4)
+    assert error_of(side) == pytest.approx(0.05, abs=1e-4)
 
 
 @pytest.mark.parametrize(
