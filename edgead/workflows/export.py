@@ -51,6 +51,7 @@ from edgead.workflows._gates import auroc_failures, collapse_failures, decisions
 from edgead.workflows._images import Skipped
 from edgead.workflows._int8 import MAP_ERROR, Int8Builder, calibrate, tried_images
 from edgead.workflows._int8 import REPORT as CALIBRATION
+from edgead.workflows._quicker import times_as_long
 from edgead.workflows._sides import Side, check_finite, graph_parity, model_side, score_side
 
 if TYPE_CHECKING:
@@ -231,6 +232,10 @@ def export(
         ) -> Side:
             return score(runtime_for(target.engine), path, target, pixels, progress, rest)
 
+        def opened(made: CompiledTarget) -> Runtime:
+            runtime = tiled(runtime_for(made.target.engine), tiling)
+            return runtime.open(made.main_file, made.target, threads=threads, rest=made.rest)
+
         pixels = evidence.pixels
         reference = model_side(detector, pixels, progress=show, name="scoring torch:fp32", threads=threads)
         sides = {_GRAPH_TARGET: engine(graph.path, _GRAPH_TARGET, pixels, show)}
@@ -317,6 +322,17 @@ def export(
                 show.say(f"left out {target}: {'; '.join(reports.pop(str(target)).failures)}")
                 del compiled[target]
         _gate(reports, accept, show)
+        for target in compiled:
+            twin = replace(target, precision="bf16")
+            if target.precision != "int8" or twin not in compiled or reports[str(twin)].failures:
+                continue
+            with contextlib.ExitStack() as both:
+                pair = [both.enter_context(opened(compiled[one])) for one in (target, twin)]
+                ratio = times_as_long(*pair, pixels)
+            if ratio > 1:
+                show.say(
+                    f"{target} takes {ratio:.2f} times as long here as {twin}, which holds, too: take that"
+                )
         fidelity = graph_parity(reference, sides[_GRAPH_TARGET], evidence.judged)
         extra = {} if int8 is None else {CALIBRATION: int8.table.to_json(), **int8.reports}
         for name, content in extra.items():
