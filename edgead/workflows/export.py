@@ -327,8 +327,8 @@ def export(
             if target.precision != "int8" or twin not in compiled or reports[str(twin)].failures:
                 continue
             with contextlib.ExitStack() as both:
-                pair = [both.enter_context(opened(compiled[one])) for one in (target, twin)]
-                ratio = times_as_long(*pair, pixels)
+                first, second = (both.enter_context(opened(compiled[one])) for one in (target, twin))
+                ratio = times_as_long(first, second, pixels)
             if ratio > 1:
                 show.say(
                     f"{target} takes {ratio:.2f} times as long here as {twin}, which holds, too: take that"
