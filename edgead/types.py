@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Rest = Literal["fp32", "bf16"]  # what an int8 engine computes the layers in that are not quantised
 Decision = Literal["OK", "NG", "ERROR"]
 Resampler = Literal["pillow_bilinear", "opencv_linear"]
 ScoreRule = Literal["max_grid", "max", "top_k_sum", "top_k_mean", "graph"]

@@ -10,7 +10,7 @@ from typing import ClassVar
 from edgead.bundle.manifest import Identity
 from edgead.errors import InternalError, UsageError
 from edgead.exporters._qdq import Encoding
-from edgead.types import Precision, Target
+from edgead.types import Precision, Rest, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,7 @@ class CompiledTarget:
         config: options that it was compiled with, as the engine spells them.
         head: what `TargetEntry.head` shall say; None for an engine that makes the map itself.
         identity: what `TargetEntry.identity` shall say; None for an engine of this machine's CPU.
+        rest: what `TargetEntry.rest` shall say.
     """
 
     target: Target
@@ -34,6 +35,7 @@ class CompiledTarget:
     config: dict[str, str] = field(default_factory=dict)
     head: dict[str, object] | None = None
     identity: Identity | None = None
+    rest: Rest = "fp32"
 
 
 class Exporter(ABC):
@@ -43,6 +45,8 @@ class Exporter(ABC):
     precisions: ClassVar[tuple[Precision, ...]]
     encoding: ClassVar[Encoding | None] = None
     """How the graph that is compiled for int8 holds its Q/DQ pairs; None where there is no int8."""
+    chooses_rest: ClassVar[bool] = False
+    """Whether the engine can compute in bf16 what an int8 graph leaves in float."""
     runs_typed_graph: ClassVar[bool] = False
     """Whether the engine computes in the types of the graph it is given, so that another one can tell what it
     gives; such an engine on a GPU may be compiled for where there is none."""

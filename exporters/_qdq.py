@@ -132,6 +132,14 @@ def layers(graph: Path, recipe: Int8Recipe) -> tuple[str, ...]:
     return found
 
 
+def leaves_products(graph: Path, chosen: Collection[str]) -> bool:
+    """Whether a convolution or a matrix product, be its weights constant or not, is not among `chosen`."""
+    import onnx
+
+    nodes = onnx.load(graph, load_external_data=False).graph.node
+    return any(node.op_type in (*_PRODUCTS, "ConvTranspose") and node.name not in chosen for node in nodes)
+
+
 def encode(graph: Path, ranges: Mapping[str, Range], chosen: Collection[str], encoding: Encoding) -> Path:
     """Write the graph with Q/DQ pairs beside `graph`, as ``<stem>.qdq-<encoding>.onnx``.
 

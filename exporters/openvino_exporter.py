@@ -22,6 +22,7 @@ class OpenVINOExporter(Exporter):
     engine = "openvino"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "bf16", "int8")
     encoding: ClassVar[Encoding | None] = OPENVINO
+    chooses_rest: ClassVar[bool] = True
 
     def folder(self, target: Target) -> str:
         """One folder for fp32 and bf16."""

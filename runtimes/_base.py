@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
 from edgead.errors import InternalError, RuntimeMissingError, UsageError
-from edgead.types import Precision, Target
+from edgead.types import Precision, Rest, Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +54,7 @@ class Runtime(ABC):
 
     def __init__(self) -> None:
         self._input_shape: tuple[int, int, int, int] | None = None
+        self._rest: Rest = "fp32"
 
     @classmethod
     @abstractmethod
@@ -65,13 +66,15 @@ class Runtime(ABC):
         """The same for one target, whose device may ask for more than the engine does. Must not raise."""
         return cls.availability()
 
-    def open(self, graph: Path, target: Target, *, threads: int = 0) -> Runtime:
+    def open(self, graph: Path, target: Target, *, threads: int = 0, rest: Rest = "fp32") -> Runtime:
         """Load and compile `graph` for `target`.
 
         Args:
             graph: the target's main file (graph.onnx, model.xml, a plan).
             target: engine, explicit precision, device.
             threads: compute threads, 0 = the engine's own choice.
+            rest: of int8, what is not quantised is computed in it where the device has it, elsewhere in fp32;
+                for an engine that has the choice.
 
         Raises:
             UsageError: the target is another engine's, or of a precision that this engine has not.
@@ -84,6 +87,7 @@ class Runtime(ABC):
             )
         if self._input_shape is not None:
             raise InternalError(f"{type(self).__name__} is open already")
+        self._rest = rest
         self._input_shape = self.open_impl(graph, target, threads)
         return self
 

@@ -71,7 +71,7 @@ class PythonDriver:
         entry = bundle.entry(str(target))
         manifest = bundle.manifest
         runtime = tiled(runtime_for(target.engine), manifest.tiling)
-        runtime.open(bundle.path(entry.main_file), target, threads=threads)
+        runtime.open(bundle.path(entry.main_file), target, threads=threads, rest=entry.rest)
         h, w = (Banded(*matrix) for matrix in bundle.operator())
         postprocess = Postprocess(manifest.post, (h, w))
         return cls(runtime, manifest.geometry, postprocess, bundle.thresholds(entry.target), target)

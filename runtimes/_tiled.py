@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgead.errors import EngineError
 from edgead.runtimes._base import Availability, RawOutput, Runtime
 from edgead.tiling import Tiling
-from edgead.types import Target
+from edgead.types import Rest, Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,8 +40,9 @@ class TiledRuntime(Runtime):
         """That of the runtime behind it counts."""
         return Availability(True)
 
-    def open(self, graph: Path, target: Target, *, threads: int = 0) -> Runtime:
+    def open(self, graph: Path, target: Target, *, threads: int = 0, rest: Rest = "fp32") -> Runtime:
         """As the runtime behind does it; the graph takes one tile."""
+        self._rest = rest
         self._input_shape = self.open_impl(graph, target, threads)
         return self
 
@@ -50,7 +51,7 @@ class TiledRuntime(Runtime):
         import numpy as np
 
         rows, columns = self._tiling.rows, self._tiling.columns
-        shape = self._runtime.open(graph, target, threads=threads).input_shape
+        shape = self._runtime.open(graph, target, threads=threads, rest=self._rest).input_shape
         if shape != (1, rows.tile, columns.tile, 3):
             self._runtime.close()
             raise EngineError(

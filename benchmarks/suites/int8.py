@@ -66,10 +66,13 @@ def measure(
     maps: dict[str, npt.NDArray[np.float32]] = {}
     with ExitStack() as stack:
         opened = {}
-        files = {entry.target: bundle.path(entry.main_file) for entry in bundle.manifest.targets} | extra
+        entries = bundle.manifest.targets
+        files = {entry.target: bundle.path(entry.main_file) for entry in entries} | extra
+        rests = {entry.target: entry.rest for entry in entries}
         for name, path in files.items():
             target = Target.parse(name.removesuffix(":nncf"))
-            runtime = runtime_for(target.engine).open(path, target, threads=threads)
+            rest = rests.get(name, "fp32")
+            runtime = runtime_for(target.engine).open(path, target, threads=threads, rest=rest)
             opened[name] = stack.enter_context(runtime)
             times[name] = []
             maps[name] = np.stack([runtime.infer(image[None]).anomaly_map[0].copy() for image in pixels])

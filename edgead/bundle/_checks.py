@@ -179,6 +179,8 @@ def _target(entry: TargetEntry, manifest: Manifest) -> Iterator[str]:
         yield f"main_file {entry.main_file!r} is not among its files"
     if problem := thresholds_problem(entry.thresholds):
         yield problem
+    if entry.rest != "fp32" and entry.precision != "int8":
+        yield f"rest is {entry.rest}, which only int8 has"
     if entry.score_tolerance < 0 or entry.map_tolerance < 0:
         yield "a self-test tolerance is negative"
     yield from target_problems(entry, manifest)

@@ -12,7 +12,7 @@ from edgead.bundle._tree import MANIFEST, MAX_MANIFEST_BYTES
 from edgead.bundle.head import BankSearch, WindowSearch, head_of
 from edgead.errors import BundleError, InternalError
 from edgead.tiling import Tiling, tiling_of
-from edgead.types import Geometry, PostRecipe, Precision, Thresholds
+from edgead.types import Geometry, PostRecipe, Precision, Rest, Thresholds
 
 SCHEMA, TILED_SCHEMA = 1, 2
 """As written without and with `geometry.tiles`, which a reader of the first alone must not ignore."""
@@ -174,6 +174,7 @@ class TargetEntry:
         verified: False of a target that could not run where it was compiled: golden values, thresholds and
             tolerances are of ONNX Runtime on the CPU, on the graph that it was compiled from, and it must
             pass its self-test before it judges anything. Such targets stand behind all others.
+        rest: of int8, what is not quantised is computed in it where this is fast, elsewhere in fp32.
         head: what libedgead does behind the engine, as a head's `to_values` gives it; None for an engine that
             makes the map itself. Of engines that this edgead does not know, whatever it is.
     """
@@ -189,6 +190,7 @@ class TargetEntry:
     thresholds: Thresholds
     score_tolerance: float
     map_tolerance: float
+    rest: Rest = field(default="fp32", metadata=_codec.OPTIONAL)
     verified: bool = field(default=True, metadata=_codec.OPTIONAL)
     head: dict[str, object] | None = field(default=None, metadata=_codec.OPTIONAL)
 

@@ -135,6 +135,8 @@ def _target_row(entry: dict[str, Any], limits: Limits, found: Inspection) -> tup
     tool = f"{entry['engine']} {entry['identity']['engine_version']} on {entry['identity']['device']}"
     if not entry.get("verified", True):
         tool += ", not verified"
+    if entry.get("rest") == "bf16":
+        tool += ", rest in bf16"
     values = limits.thresholds
     return entry["target"], _size(size), f"{values.image:.6g}", f"{values.pixel:.6g}", where, tool
 

@@ -57,6 +57,7 @@ def target_entry(compiled: CompiledTarget, work: Path, limits: Thresholds, *, ve
         thresholds=limits,
         score_tolerance=share * (limits.image - limits.image_median),
         map_tolerance=share * (limits.pixel - limits.pixel_median),
+        rest=compiled.rest,
         verified=verified,
         head=compiled.head,
     )

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,11 @@ from edgead.calibration.sensitivity import Repair, repair
 from edgead.data.folder import ImageItem
 from edgead.errors import InternalError
 from edgead.exporters._base import CompiledTarget, Exporter
-from edgead.exporters._qdq import Int8Recipe, encode, layers, observed, pixel_tensors
+from edgead.exporters._qdq import Int8Recipe, encode, layers, leaves_products, observed, pixel_tensors
 from edgead.imaging.postprocess import Postprocess
 from edgead.progress import Progress, Silent
 from edgead.tiling import Tiling
-from edgead.types import Geometry, Target
+from edgead.types import Geometry, Rest, Target
 from edgead.workflows._images import load_pixels
 from edgead.workflows._sides import Side
 
@@ -129,8 +129,9 @@ class Int8Builder:
         out: folder of the targets.
         pixels: good images, then defects, (N, H, W, 3) uint8 RGB, that layers are tried on.
         maps: what the MODEL makes of them.
-        score: scores pixels with the engine of a main file.
+        score: scores pixels with the engine of a main file, what is not quantised computed in the last.
         goal: largest error of a map, see `map_error`.
+        has_bf16: whether the CPU computes in bfloat16.
         progress: bars and messages.
         reports: name in the bundle to content, of what was repaired.
     """
@@ -141,8 +142,9 @@ class Int8Builder:
     out: Path
     pixels: Pixels
     maps: npt.NDArray[np.float32]
-    score: Callable[[Path, Target, Pixels, Progress], Side]
+    score: Callable[[Path, Target, Pixels, Progress, Rest], Side]
     goal: float
+    has_bf16: bool
     progress: Progress
     reports: dict[str, bytes] = field(default_factory=dict)
 
@@ -177,7 +179,7 @@ class Int8Builder:
             if stand_in is not None:
                 return stand_in(encoded, target, pixels, progress)
             assert made is not None, "error comes first"
-            return self.score(made.main_file, target, pixels, progress)
+            return self.score(made.main_file, target, pixels, progress, "fp32")
 
         def error(kept: Collection[str]) -> float:
             nonlocal encoded, made
@@ -207,7 +209,36 @@ class Int8Builder:
             side = scored(pixels, self.progress)
         assert side is not None, "the last step was asked"
         self._report(done, target, len(names))
+        if exporter.chooses_rest and self.has_bf16 and target.device == "cpu":
+            eight = frozenset(names).difference(done.steps[-1].returned)
+            if leaves_products(source, eight):
+                return self._in_bf16(made, pixels, failures) or (made, side)
         return made, side
+
+    def _in_bf16(
+        self, made: CompiledTarget, pixels: Pixels, failures: Callable[[Side], tuple[str, ...]]
+    ) -> tuple[CompiledTarget, Side] | None:
+        """The engine with what is not quantised in bf16, and its scores, where error and gate allow that.
+
+        It adds bf16's own error, so it is tried last: with it, a layer alone in 8 bits would say little about
+        that layer. Where no product is left in float it is slower: bf16 is converted back for sums and roots.
+        More noise in features is more distance everywhere, which thresholds follow, so that scale and offset
+        of the map do not count: on MVTec bottle, an error of 0.07 cost PatchCore 0.2 points of AU-PRO, 0.11
+        SimpleNet 0.4, 0.37 PaDiM 2.2.
+        """
+        target = made.target
+        tried = self.score(made.main_file, target, self.pixels, Silent(), "bf16")
+        error = shape_error(tried.maps, self.maps)
+        side = (
+            self.score(made.main_file, target, pixels, self.progress, "bf16") if error <= self.goal else None
+        )
+        if side is None or failures(side):
+            self.progress.say(
+                f"{target}: the rest stays in fp32; in bf16 the map's shape has an error of {error:.3f}"
+            )
+            return None
+        self.progress.say(f"{target}: the rest in bf16, the map's shape has an error of {error:.3f}")
+        return replace(made, rest="bf16"), side
 
     def _report(self, done: Repair, target: Target, count: int) -> None:
         last = done.steps[-1]
@@ -234,6 +265,25 @@ def map_error(maps: npt.NDArray[np.float32], reference: npt.NDArray[np.float32])
     deviation = float(reference.std(dtype=np.float64))
     found = float(np.sqrt(np.square(maps - reference, dtype=np.float64).mean()))
     return found / (deviation or 1.0) if np.isfinite(found) else float("inf")
+
+
+def shape_error(maps: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> float:
+    """The least that `map_error` can be with maps times a scale from 0 on, plus an offset; inf if not finite.
+
+    It is √(1 − r²) of Pearson's r where that is above 0, else 1; 0 where the reference is constant.
+    """
+    import numpy as np
+
+    if not np.isfinite(maps).all():
+        return float("inf")
+    first, second = (
+        values.astype(np.float64) - values.mean(dtype=np.float64) for values in (maps, reference)
+    )
+    norm = float(np.square(second).sum())
+    if not norm or not first.any():
+        return float(bool(norm))
+    scale = max(0.0, float((first * second).sum() / np.square(first).sum()))
+    return float(np.sqrt(np.square(scale * first - second).sum() / norm))
 
 
 def tried_images(good: int, first_defect: int, total: int) -> list[int]:

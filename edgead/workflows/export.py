@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgead.benchmarks.environment import record
 from edgead.bundle.head import BANK_SEARCH, WINDOW_SEARCH
 from edgead.bundle.manifest import (
     SCHEMA,
@@ -42,7 +43,7 @@ from edgead.runtimes._registry import engines, runtime_for
 from edgead.runtimes._tiled import tiled
 from edgead.runtimes._typed_graph import TypedGraphRuntime
 from edgead.tiling import joined
-from edgead.types import Target, Thresholds
+from edgead.types import Rest, Target, Thresholds
 from edgead.workflows import _export_bundle as parts
 from edgead.workflows._evidence import Evidence, ThresholdChoice, gather
 from edgead.workflows._export_targets import Exporters, choose
@@ -50,6 +51,7 @@ from edgead.workflows._gates import auroc_failures, collapse_failures, decisions
 from edgead.workflows._images import Skipped
 from edgead.workflows._int8 import MAP_ERROR, Int8Builder, calibrate, tried_images
 from edgead.workflows._int8 import REPORT as CALIBRATION
+from edgead.workflows._quicker import times_as_long
 from edgead.workflows._sides import Side, check_finite, graph_parity, model_side, score_side
 
 if TYPE_CHECKING:
@@ -211,15 +213,28 @@ def export(
         if search is not None and any(target.engine.endswith(search) for target in every):
             lowering.write_search(detector, lowered, graph.path)
 
-        def score(runtime: Runtime, path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
-            with tiled(runtime, tiling).open(path, target, threads=threads) as opened:
+        def score(
+            runtime: Runtime,
+            path: Path,
+            target: Target,
+            pixels: Pixels,
+            progress: Progress,
+            rest: Rest = "fp32",
+        ) -> Side:
+            with tiled(runtime, tiling).open(path, target, threads=threads, rest=rest) as opened:
                 scorer = EngineScorer(opened, postprocess)
                 side = score_side(scorer, pixels, progress=progress, name=f"scoring {target}")
             check_finite(side, target)
             return side
 
-        def engine(path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
-            return score(runtime_for(target.engine), path, target, pixels, progress)
+        def engine(
+            path: Path, target: Target, pixels: Pixels, progress: Progress, rest: Rest = "fp32"
+        ) -> Side:
+            return score(runtime_for(target.engine), path, target, pixels, progress, rest)
+
+        def opened(made: CompiledTarget) -> Runtime:
+            runtime = tiled(runtime_for(made.target.engine), tiling)
+            return runtime.open(made.main_file, made.target, threads=threads, rest=made.rest)
 
         pixels = evidence.pixels
         reference = model_side(detector, pixels, progress=show, name="scoring torch:fp32", threads=threads)
@@ -267,6 +282,7 @@ def export(
                 maps=reference.maps[tried],
                 score=engine,
                 goal=MAP_ERROR if repair_int8 else math.inf,
+                has_bf16=record().has_bf16,
                 progress=show,
             )
         halves: dict[Path, Path] = {}
@@ -306,6 +322,17 @@ def export(
                 show.say(f"left out {target}: {'; '.join(reports.pop(str(target)).failures)}")
                 del compiled[target]
         _gate(reports, accept, show)
+        for target in compiled:
+            twin = replace(target, precision="bf16")
+            if target.precision != "int8" or twin not in compiled or reports[str(twin)].failures:
+                continue
+            with contextlib.ExitStack() as both:
+                first, second = (both.enter_context(opened(compiled[one])) for one in (target, twin))
+                ratio = times_as_long(first, second, pixels)
+            if ratio > 1:
+                show.say(
+                    f"{target} takes {ratio:.2f} times as long here as {twin}, which holds, too: take that"
+                )
         fidelity = graph_parity(reference, sides[_GRAPH_TARGET], evidence.judged)
         extra = {} if int8 is None else {CALIBRATION: int8.table.to_json(), **int8.reports}
         for name, content in extra.items():
@@ -366,8 +393,6 @@ def installed_defaults(*, search: str | None = None) -> tuple[str, ...]:
     Args:
         search: the head that the detector's lowering offers, a key of `SEARCH_TARGETS`: begin with those.
     """
-    from edgead.benchmarks.environment import record
-
     here, has_bf16 = engines(), record().has_bf16
     found = []
     for text in (*SEARCH_TARGETS.get(search or "", ()), *DEFAULT_TARGETS):

@@ -144,6 +144,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
                 thresholds=draw(thresholds()),
                 score_tolerance=draw(positive),
                 map_tolerance=draw(positive),
+                rest=draw(st.sampled_from(["fp32", "bf16"])) if precision == "int8" else "fp32",
                 verified=place < seen,
             )
             for place, (text, (engine, precision, device)) in enumerate(zip(written, targets, strict=True))

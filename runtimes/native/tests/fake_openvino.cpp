@@ -184,6 +184,10 @@ void ov_tensor_free(ov_tensor *tensor) {
   if (tensor != nullptr && tensor->owned) delete[] static_cast<char *>(tensor->data);
   freed(tensor);
 }
+Status ov_core_get_property(const ov_core *, const char *, const char *, char **value) {
+  *value = copied(asked_for("no bf16") ? "f32" : "bf16");
+  return OK;
+}
 Status ov_compiled_model_get_property(const ov_compiled_model *, const char *key, char **value) {
   const std::size_t at = config.find(std::string(" ") + key + "=");
   const std::size_t begin = at + std::strlen(key) + 2;

@@ -233,6 +233,8 @@ def main() -> None:
     images.tofile(directory / "images.u8")
     for precision, hint in (("fp32", "f32"), ("bf16", "bf16")):
         keep(directory / f"openvino_{precision}", run(graph(score=True), hint, images))
+    default = openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
+    keep(directory / "openvino_rest", run(graph(score=True), "bf16" if default == "bf16" else "f32", images))
     if write_query_graph(directory):
         banks = write_banks(directory)
         searched(directory, banks, images).astype("<f4").tofile(directory / "searched.map")

@@ -140,6 +140,8 @@ void check_targets() {
   CHECK(parse_manifest(sound.dump(), "m").targets.at(1).verified);
   CHECK(parse_manifest(with("/targets/0/verified", true).dump(), "m").targets.at(0).verified);
   CHECK(!parse_manifest(with("/targets/1/verified", false).dump(), "m").targets.at(1).verified);
+  refused("/targets/1/rest", "fp16", "m: targets[1].rest is 'fp16', must be one of fp32, bf16");
+  refused("/targets/1/rest", "bf16", "m: target onnxruntime:fp32: rest is bf16, which only int8 has");
   refused("/targets/1/verified", "false", "m: targets[1].verified is 'false', must be true or false");
   refused("/targets/1/verified", nullptr, "m: targets[1].verified is null, must be true or false");
   refused("/targets/0/verified", false, "m: target openvino:fp32 is the first and not verified; a bundle begins with");
@@ -151,6 +153,11 @@ void check_targets() {
     image["expected"].push_back(image["expected"][1]);
     image["expected"][2]["target"] = "onnxruntime:int8";
   }
+  Json eight = order;
+  eight["targets"][1]["verified"] = true;
+  CHECK(parse_manifest(eight.dump(), "m").targets.at(2).rest == "fp32");
+  eight["targets"][2]["rest"] = "bf16";
+  CHECK(parse_manifest(eight.dump(), "m").targets.at(2).rest == "bf16");
   REFUSED(parse_manifest(order.dump(), "m"), EDGEAD_ERR_BUNDLE,
           "m: target onnxruntime:fp32 is not verified and stands before onnxruntime:int8, which is");
   CHECK(edgead::thresholds_problem({1, 1, 0, 0}).empty());

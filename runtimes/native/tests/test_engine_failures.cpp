@@ -37,14 +37,16 @@ long long live() { return function<long long()>("fake_openvino_live")(); }
 std::string config() { return function<const char *()>("fake_openvino_config")(); }
 
 std::shared_ptr<Engine> open(const char *fate = "", const std::string &precision = "fp32",
-                             EngineOptions options = {}, const std::string &device = "cpu") {
+                             EngineOptions options = {}, const std::string &device = "cpu",
+                             const std::string &rest = "fp32") {
   ::setenv("FAKE_OPENVINO", fate, 1);
   Files files;
   files.add("model.xml", "<net/>");
   files.add("model.bin", "weights");
   options.library = FAKE_OPENVINO_whole;
-  return open_engine(files.lookup(), kFake, target_entry("openvino", precision, {"model.xml", "model.bin"}, device),
-                     options);
+  TargetEntry target = target_entry("openvino", precision, {"model.xml", "model.bin"}, device);
+  target.rest = rest;
+  return open_engine(files.lookup(), kFake, target, options);
 }
 
 void test_run() {
@@ -90,6 +92,12 @@ void test_configuration() {
                     "INFERENCE_NUM_THREADS=6 CACHE_DIR=/var/cache/edgead");
   open("", "int8");
   CHECK(config().find("INFERENCE_PRECISION_HINT=f32") != std::string::npos);
+  const long long before = live();
+  open("", "int8", {}, "cpu", "bf16");
+  CHECK(config().find("INFERENCE_PRECISION_HINT=bf16") != std::string::npos);
+  open("no bf16", "int8", {}, "cpu", "bf16");
+  CHECK(config().find("INFERENCE_PRECISION_HINT=f32") != std::string::npos);
+  CHECK_EQ(live(), before);
   open("", "fp16", {}, "gpu");
   CHECK(config() == "GPU INFERENCE_PRECISION_HINT=f16 PERFORMANCE_HINT=LATENCY NUM_STREAMS=1");
   open("", "fp16", {}, "gpu.1");

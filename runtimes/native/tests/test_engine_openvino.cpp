@@ -90,6 +90,18 @@ void test_bf16() {
     check_refused(EDGEAD_ERR_ENGINE, {"openvino:bf16", "would run f32"}, [] { open("scored", "bf16"); });
 }
 
+void test_rest() {
+  // Of an int8 target, on a graph without anything quantised: in bf16 only where the CPU has it by itself.
+  TargetEntry entry = target("int8");
+  for (const char *rest : {"fp32", "bf16"}) {
+    entry.rest = rest;
+    const auto request = open_engine(graph_files("scored").lookup(), kShapes, entry, {1, 1, false, "", "", {}})
+                             ->create_request();
+    const Expected expected(folder + (entry.rest == "bf16" ? "/openvino_rest" : "/openvino_fp32"));
+    for (std::size_t i = 0; i < kImages; ++i) CHECK_EQ(expected.differences(*request, i), 0);
+  }
+}
+
 void test_refused_graphs() {
   TensorShapes plain = kShapes;
   plain.has_score = false;
@@ -143,6 +155,7 @@ int main() {
     test_without_score_and_batches();
     test_cache();
     test_bf16();
+    test_rest();
     test_refused_graphs();
     test_refused_files_and_targets();
   });

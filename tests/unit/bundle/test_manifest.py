@@ -185,6 +185,29 @@ def test_who_was_verified_must_make_sense(
     assert message in str(caught.value)
 
 
+def test_rest_is_of_int8_and_fp32_where_it_is_not_written(manifest: Manifest) -> None:
+    assert b'"rest"' not in manifest.to_json()
+
+    def rest(value: str, precision: str = "int8") -> Change:
+        def change(tree: dict[str, Any]) -> None:
+            second = tree["targets"][1]
+            engine = second["engine"]
+            second |= {"rest": value, "precision": precision, "target": f"{engine}:{precision}"}
+            for image in tree["golden"]:
+                image["expected"][1]["target"] = second["target"]
+
+        return change
+
+    read = Manifest.from_json(changed(manifest, rest("bf16")))
+    assert [entry.rest for entry in read.targets] == ["fp32", "bf16"]
+    assert b'"rest": "bf16"' in read.to_json()
+    assert b'"rest"' not in Manifest.from_json(changed(manifest, rest("fp32"))).to_json()
+    with pytest.raises(BundleError, match=r"targets\[1\]\.rest is 'fp16', must be one of fp32, bf16"):
+        Manifest.from_json(changed(manifest, rest("fp16")), "m")
+    with pytest.raises(BundleError, match="m: target onnxruntime:bf16: rest is bf16, which only int8 has"):
+        Manifest.from_json(changed(manifest, rest("bf16", "bf16")), "m")
+
+
 def test_no_verified_target_stands_behind_one_that_is_not(manifest: Manifest) -> None:
     def add(tree: dict[str, Any]) -> None:
         first, second = tree["targets"]

@@ -21,6 +21,7 @@ from edgead.exporters._qdq import (
     Int8Recipe,
     encode,
     layers,
+    leaves_products,
     observed,
     parameters,
     pixel_tensors,
@@ -181,6 +182,19 @@ def test_a_kept_layer_computes_in_float(tmp_path: Path) -> None:
         layers(tmp_path / "graph.onnx", Int8Recipe(keep_float=("*",)))
     with pytest.raises(InternalError, match="no layer is left"):
         encode(tmp_path / "graph.onnx", RANGES, (), OPENVINO)
+
+
+def test_products_that_are_left_in_float(tmp_path: Path) -> None:
+    built = model(np.random.default_rng(0))
+    path = tmp_path / "graph.onnx"
+    onnx.save(built, path)
+    convolutions = {node.name for node in built.graph.node if node.op_type == "Conv"}
+    assert not leaves_products(path, convolutions)
+    assert leaves_products(path, convolutions - {"tail/Conv_7"})
+    # Of two activations, which are never quantised.
+    built.graph.node.append(helper.make_node("MatMul", ["a", "b"], ["scores"], name="body/MatMul_8"))
+    onnx.save(built, path)
+    assert leaves_products(path, convolutions)
 
 
 def test_tensors_to_observe_and_exact_pixels() -> None:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edgead.benchmarks.environment import record
 from edgead.bundle.reader import open_bundle
 from edgead.calibration.int8 import CalibrationTable, Range
 from edgead.errors import GateFailed
@@ -108,6 +109,29 @@ def test_the_same_images_give_the_same_bytes(made: Any, spine: Any, tmp_path: Pa
     )
     again = tmp_path / "again.edgead" / "targets" / "openvino-int8" / "model.bin"
     assert again.read_bytes() == (bundle / "targets" / "openvino-int8" / "model.bin").read_bytes()
+
+
+@pytest.mark.skipif(not record().has_bf16, reason="this CPU has no bfloat16")
+@pytest.mark.parametrize("ratio", [0.8, 1.25])
+def test_an_engine_that_is_slower_than_bf16_is_named(
+    spine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratio: float
+) -> None:
+    monkeypatch.setattr(export_module, "times_as_long", lambda first, second, pixels: ratio)
+    # Judged by nothing, the rest is in bf16 as far as there is a product in it: the backbone begins in float.
+    said, targets = Said(), ["openvino:bf16", "openvino:int8"]
+    options: dict[str, Any] = {"targets": targets, "accept": True, "repair_int8": False, "threads": 1}
+    bundle = tmp_path / "b.edgead"
+    report = export(spine.model, bundle, calib=spine.data, progress=said, **options)
+    slower = [line for line in said.lines if "openvino:int8 takes 1.25 times as long here" in line]
+    assert len(slower) == (ratio > 1 and not report.targets["openvino:bf16"].failures)
+    scores = []
+    with open_bundle(bundle) as opened:
+        assert opened.entry("openvino:int8").rest == "bf16"
+        image = read_image(next((spine.data / "test" / "spot").iterdir()))
+        for runtime in ("native", "python"):
+            with Session.open(opened, "openvino:int8", runtime=runtime, threads=1) as session:
+                scores.append(session.predict(image).score_raw)
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
 
 
 def test_ranges_that_clip_everything_fail_the_gate(

@@ -51,6 +51,9 @@ TargetEntry read_target(const JsonField &field, const Manifest &m, const std::st
   t.map_tolerance = field.at("map_tolerance").number();
   if (t.score_tolerance < 0 || t.map_tolerance < 0)
     raise(EDGEAD_ERR_BUNDLE, "%s: a self-test tolerance is negative", where.c_str());
+  if (field.has("rest")) t.rest = field.at("rest").one_of({"fp32", "bf16"});
+  if (t.rest != "fp32" && t.precision != "int8")
+    raise(EDGEAD_ERR_BUNDLE, "%s: rest is %s, which only int8 has", where.c_str(), t.rest.c_str());
   t.verified = !field.has("verified") || field.at("verified").flag();
   if (has_head(t.engine, WINDOW_SEARCH_SUFFIX)) t.head = read_window_search(field.at("head"), t, m, where);
   if (has_head(t.engine, BANK_SEARCH_SUFFIX)) t.bank = read_bank_search(field.at("head"), t, m, where);

@@ -89,6 +89,7 @@ struct TargetEntry {
   std::vector<std::string> files;
   ThresholdValues thresholds;
   double score_tolerance, map_tolerance;
+  std::string rest = "fp32";  // of int8: what is not quantised is computed in it, or in "bf16" where that is fast
   bool verified;  // false: nobody has seen what it gives; its self-test cannot be skipped
   std::optional<WindowSearch> head;  // of engines "...+window_search", and only theirs
   std::optional<BankSearch> bank;    // likewise of engines "...+bank_search"

@@ -45,6 +45,7 @@ struct Devices {  // ov_available_devices_t
   F(ov_core_free, void(ov_core *))                                                                                \
   F(ov_core_get_available_devices, Status(const ov_core *, Devices *))                                            \
   F(ov_available_devices_free, void(Devices *))                                                                   \
+  F(ov_core_get_property, Status(const ov_core *, const char *, const char *, char **))                            \
   F(ov_core_read_model_from_memory_buffer,                                                                        \
     Status(const ov_core *, const char *, std::size_t, const ov_tensor *, ov_model **))                           \
   F(ov_core_compile_model,                                                                                        \

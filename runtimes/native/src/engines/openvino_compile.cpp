@@ -30,8 +30,10 @@ std::string device_of(const Compiled &compiled, const TargetEntry &target) {
   return device;
 }
 
+constexpr const char *PRECISION = "INFERENCE_PRECISION_HINT";
+
+// Throws Error(UNSUPPORTED). int8: the graph holds its own quantisation, this is of what is left of it.
 std::string precision_hint(const TargetEntry &target) {
-  // int8: the graph holds its own quantisation; what is left of it runs in float32.
   if (target.precision == "fp32" || target.precision == "int8") return "f32";
   if (target.precision == "bf16") return "bf16";
   if (target.precision == "fp16") return "f16";
@@ -127,13 +129,26 @@ std::string property(const Compiled &compiled, const char *key) {
   return text;
 }
 
+// Of an int8 graph, the rest in bfloat16 where the bundle asks for it and the device has it: then it is OpenVINO's own
+// default. Asked for, OpenVINO computes in bfloat16 on any CPU with AVX-512, by conversions.
+std::string hint_on(const Compiled &compiled, const std::string &device, const TargetEntry &target) {
+  const std::string hint = precision_hint(target);
+  if (target.precision != "int8" || target.rest != "bf16") return hint;
+  char *value = nullptr;
+  compiled.api.check(compiled.api.call.ov_core_get_property(compiled.core.get(), device.c_str(), PRECISION, &value),
+                     std::string("OpenVINO does not tell ") + PRECISION);
+  const bool has_bf16 = value != nullptr && std::strcmp(value, "bf16") == 0;
+  compiled.api.call.ov_free(value);
+  return has_bf16 ? "bf16" : hint;
+}
+
 void compile_model(const EngineSource &source, Compiled &compiled, const ov_model *model) {
   const Api &api = compiled.api;
   const EngineOptions &options = source.options;
-  const std::string device = device_of(compiled, source.target), hint = precision_hint(source.target);
+  const std::string device = device_of(compiled, source.target), hint = hint_on(compiled, device, source.target);
   // The precision is always set: OpenVINO's own default is bf16 on CPUs that have it. Threads are those of all
   // streams together; OpenVINO takes no more than there are cores, and no more streams than threads.
-  std::vector<std::string> config{"INFERENCE_PRECISION_HINT", hint, "PERFORMANCE_HINT", "LATENCY", "NUM_STREAMS",
+  std::vector<std::string> config{PRECISION, hint, "PERFORMANCE_HINT", "LATENCY", "NUM_STREAMS",
                                   std::to_string(options.streams > 0 ? options.streams : 1)};
   const auto add = [&](const char *key, const std::string &value) { config.insert(config.end(), {key, value}); };
   if (device == "CPU") add("ENABLE_CPU_PINNING", options.pin_cores ? "YES" : "NO");
@@ -147,7 +162,7 @@ void compile_model(const EngineSource &source, Compiled &compiled, const ov_mode
                                           arg[1], arg[2], arg[3], arg[4], arg[5], arg[6], arg[7], arg[8], arg[9],
                                           arg[10], arg[11]);
   });
-  const std::string precision = property(compiled, "INFERENCE_PRECISION_HINT");
+  const std::string precision = property(compiled, PRECISION);
   if (precision != hint)
     throw Error{EDGEAD_ERR_ENGINE, source.target.target + ": this " + device + " would run " + precision + ", not " +
                                        source.target.precision + "; choose another target"};
