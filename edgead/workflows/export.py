@@ -30,20 +30,15 @@ from edgead.discovery import load as load_plugin
 from edgead.errors import GateFailed
 from edgead.exporters._base import CompiledTarget
 from edgead.exporters._half import half
-from edgead.exporters._half_rounded import rounded
 from edgead.exporters._qdq import Int8Recipe
 from edgead.exporters._tensorrt import TensorRTOptions
 from edgead.imaging.map_operator import Banded, build
 from edgead.imaging.postprocess import Postprocess
 from edgead.metrics.parity import Parity, compare_scores
 from edgead.progress import Progress, Silent
-from edgead.runtimes._base import Runtime
-from edgead.runtimes._pipeline import EngineScorer
-from edgead.runtimes._registry import engines, runtime_for
-from edgead.runtimes._tiled import tiled
-from edgead.runtimes._typed_graph import TypedGraphRuntime
+from edgead.runtimes._registry import engines
 from edgead.tiling import joined
-from edgead.types import Rest, Target, Thresholds
+from edgead.types import Target, Thresholds
 from edgead.workflows import _export_bundle as parts
 from edgead.workflows._evidence import Evidence, ThresholdChoice, gather
 from edgead.workflows._export_targets import Exporters, choose
@@ -51,8 +46,8 @@ from edgead.workflows._gates import auroc_failures, collapse_failures, decisions
 from edgead.workflows._images import Skipped
 from edgead.workflows._int8 import MAP_ERROR, Int8Builder, calibrate, tried_images
 from edgead.workflows._int8 import REPORT as CALIBRATION
-from edgead.workflows._quicker import times_as_long
-from edgead.workflows._sides import Side, check_finite, graph_parity, model_side, score_side
+from edgead.workflows._scoring import Scoring
+from edgead.workflows._sides import Side, graph_parity, model_side
 
 if TYPE_CHECKING:
     import numpy as np
@@ -213,41 +208,14 @@ def export(
         if search is not None and any(target.engine.endswith(search) for target in every):
             lowering.write_search(detector, lowered, graph.path)
 
-        def score(
-            runtime: Runtime,
-            path: Path,
-            target: Target,
-            pixels: Pixels,
-            progress: Progress,
-            rest: Rest = "fp32",
-        ) -> Side:
-            with tiled(runtime, tiling).open(path, target, threads=threads, rest=rest) as opened:
-                scorer = EngineScorer(opened, postprocess)
-                side = score_side(scorer, pixels, progress=progress, name=f"scoring {target}")
-            check_finite(side, target)
-            return side
-
-        def engine(
-            path: Path, target: Target, pixels: Pixels, progress: Progress, rest: Rest = "fp32"
-        ) -> Side:
-            return score(runtime_for(target.engine), path, target, pixels, progress, rest)
-
-        def opened(made: CompiledTarget) -> Runtime:
-            runtime = tiled(runtime_for(made.target.engine), tiling)
-            return runtime.open(made.main_file, made.target, threads=threads, rest=made.rest)
-
+        scoring = Scoring(tiling, postprocess, threads)
         pixels = evidence.pixels
         reference = model_side(detector, pixels, progress=show, name="scoring torch:fp32", threads=threads)
-        sides = {_GRAPH_TARGET: engine(graph.path, _GRAPH_TARGET, pixels, show)}
+        sides = {_GRAPH_TARGET: scoring.engine(graph.path, _GRAPH_TARGET, pixels, show)}
         limits = evidence.thresholds(reference, choice)
         known = info.provenance.get("reserved_scores")
         if known and (warning := drift(known, reference.scores[: len(evidence.good)])):
             show.say(warning)
-
-        def stand_in(path: Path, target: Target, pixels: Pixels, progress: Progress) -> Side:
-            as_graph = Target("onnxruntime", target.precision, target.device)
-            runs = rounded(path) if target.precision == "fp16" else path
-            return score(TypedGraphRuntime(target.engine), runs, as_graph, pixels, progress)
 
         def report(target: Target, side: Side, files: Iterable[Path] = ()) -> TargetReport:
             made = _report(target, reference, limits, side, evidence, choice)
@@ -280,7 +248,7 @@ def export(
                 out=work / "targets",
                 pixels=pixels[tried],
                 maps=reference.maps[tried],
-                score=engine,
+                score=scoring.engine,
                 goal=MAP_ERROR if repair_int8 else math.inf,
                 has_bf16=record().has_bf16,
                 progress=show,
@@ -300,7 +268,7 @@ def export(
                     target,
                     pixels,
                     partial(failures, target),
-                    stand_in=stand_in if target in unseen else None,
+                    stand_in=scoring.stand_in if target in unseen else None,
                 )
                 continue
             source, given = exporter.source(graph.path), graph.path
@@ -310,9 +278,9 @@ def export(
                 source = given = halves[source]
             compiled[target] = exporter.compile(given, target, work / "targets")
             if target in unseen:
-                sides[target] = stand_in(source, target, pixels, show)
+                sides[target] = scoring.stand_in(source, target, pixels, show)
             elif target not in sides:
-                sides[target] = engine(compiled[target].main_file, target, pixels, show)
+                sides[target] = scoring.engine(compiled[target].main_file, target, pixels, show)
 
         reports = {
             str(target): report(target, sides[target], made.files) for target, made in compiled.items()
@@ -322,17 +290,9 @@ def export(
                 show.say(f"left out {target}: {'; '.join(reports.pop(str(target)).failures)}")
                 del compiled[target]
         _gate(reports, accept, show)
-        for target in compiled:
-            twin = replace(target, precision="bf16")
-            if target.precision != "int8" or twin not in compiled or reports[str(twin)].failures:
-                continue
-            with contextlib.ExitStack() as both:
-                first, second = (both.enter_context(opened(compiled[one])) for one in (target, twin))
-                ratio = times_as_long(first, second, pixels)
-            if ratio > 1:
-                show.say(
-                    f"{target} takes {ratio:.2f} times as long here as {twin}, which holds, too: take that"
-                )
+        held = {target for target in compiled if not reports[str(target)].failures}
+        for advice in scoring.slower_int8(compiled.values(), held, pixels):
+            show.say(advice)
         fidelity = graph_parity(reference, sides[_GRAPH_TARGET], evidence.judged)
         extra = {} if int8 is None else {CALIBRATION: int8.table.to_json(), **int8.reports}
         for name, content in extra.items():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgead.runtimes._base import Runtime
-from edgead.workflows._quicker import times_as_long
+from edgead.workflows._scoring import times_as_long
 
 PIXELS = np.arange(3 * 4, dtype=np.uint8).reshape(3, 1, 4, 1).repeat(3, 3)
 
