@@ -19,7 +19,7 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from int8 import measure
 
@@ -38,6 +38,10 @@ from edgead.workflows._select_candidates import Network, search_of
 from edgead.workflows._select_measure import export_untrained
 from edgead.workflows.export import installed_defaults
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 BARS = {"efficientad": 3.0, "efficientad_m": 3.0, "simplenet_wrn50": 2.5}
 IMAGES, TRAINED_ON = 16, 200
 
@@ -47,23 +51,36 @@ def preset_times(preset: str, images: Path, rounds: int, threads: int) -> dict[s
     geometry = Geometry.from_values(PRESETS[preset]["config"]["geometry"])
     items = good_images(images)[:IMAGES]
     pixels = load_pixels(items, geometry, progress=Silent(), name="").pixels
-    detector = Network(preset, geometry.input_size).build().eval()
-    training = load_plugin("edgead.training", PRESETS[preset]["detector"], kind="training recipe")
-    with no_downloads(), contextlib.suppress(WeightsError):  # random ones take as long
-        training.load_frozen(detector, None, progress=Silent())
-    if hasattr(training, "stand_in"):
-        training.stand_in(detector, pixels, TRAINED_ON, PRESETS[preset]["training"])
     search = search_of(PRESETS[preset]["detector"])
     end = search or ""
     targets = [f"openvino{end}:fp32", f"openvino{end}:int8"]
     targets[1:1] = [name for name in installed_defaults(search=search) if name == f"openvino{end}:bf16"]
     with tempfile.TemporaryDirectory(prefix="edgead-int8-") as folder:
         paths = [item.path for item in items]
-        bundle = export_untrained(detector, preset, paths, targets, Path(folder), threads=threads)
+        bundle = untrained_bundle(preset, paths, pixels, targets, Path(folder), threads)
         with open_bundle(bundle) as opened:
-            found = measure(opened, {}, pixels, rounds, threads)
+            found = measure(opened, pixels, rounds, threads)
     times = {name.rpartition(":")[2]: row["p50_ms"] for name, row in found.items()}
     return {"ms": times, "over_fp32": times["fp32"] / times["int8"], "search": search}
+
+
+def untrained_bundle(
+    preset: str,
+    images: list[Path],
+    pixels: npt.NDArray[np.uint8],
+    targets: list[str],
+    folder: Path,
+    threads: int,
+) -> Path:
+    """A bundle in `folder` of the preset's network as it is before training, as large as after one."""
+    geometry = Geometry.from_values(PRESETS[preset]["config"]["geometry"])
+    detector = Network(preset, geometry.input_size).build().eval()
+    training = load_plugin("edgead.training", PRESETS[preset]["detector"], kind="training recipe")
+    with no_downloads(), contextlib.suppress(WeightsError):  # random ones take as long
+        training.load_frozen(detector, None, progress=Silent())
+    if hasattr(training, "stand_in"):
+        training.stand_in(detector, pixels, TRAINED_ON, PRESETS[preset]["training"])
+    return export_untrained(detector, preset, images, targets, folder, threads=threads)
 
 
 def main() -> int:

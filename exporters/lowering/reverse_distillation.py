@@ -1,5 +1,8 @@
 """Reverse Distillation lowered: no batch norms, and one product for all three up-samplings and their sum.
 
+A transposed convolution that makes 2 × 2 cells of each is a 1 × 1 convolution to four times the channels, and
+a rearrangement (`Spread`), which all engines have in 8 bits: ONNX Runtime lacks the former.
+
 The up-samplings align the corners; they are matrices (`_upsampled_sum`).
 1 − cos of two vectors is taken from their difference at length 1, x̂ − ŷ, where two numbers near 1 need not
 cancel, which bfloat16 could not hold:
@@ -7,7 +10,6 @@ cancel, which bfloat16 could not hold:
     1 − x̂·ŷ = ½·(‖x̂ − ŷ‖² + (1 − ‖x̂‖²) + (1 − ‖ŷ‖²))
 
 The last two terms are 0, but for a vector that is shorter than ε, whose cosine torch counts as 0.
-Transposed convolutions take their batch norms as others do.
 """
 
 from __future__ import annotations
@@ -34,6 +36,30 @@ class _Features(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         taps = self.encoder(image)
         return (*taps, *self.decoder(self.bottleneck(taps)))
+
+
+class Spread(nn.Module):
+    """A transposed convolution of kernel and stride 2 in another form.
+
+    Attributes:
+        conv: to 4·C channels: all of the upper left cells, of the upper right, lower left, lower right.
+    """
+
+    def __init__(self, transposed: nn.ConvTranspose2d) -> None:
+        super().__init__()
+        inputs, outputs = transposed.weight.shape[:2]
+        self.conv = nn.Conv2d(inputs, 4 * outputs, 1, dtype=transposed.weight.dtype)
+        # (inputs, outputs, row, column) to (row, column, outputs, inputs).
+        weight = transposed.weight.permute(2, 3, 1, 0).reshape(4 * outputs, inputs, 1, 1)
+        self.conv.weight = nn.Parameter(weight, requires_grad=False)
+        assert transposed.bias is not None, "of the batch norm"
+        self.conv.bias = nn.Parameter(transposed.bias.repeat(4), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, h, w) to (N, outputs, 2h, 2w)."""
+        count, _, height, width = x.shape
+        cells = self.conv(x).reshape(count, 2, 2, -1, height, width)
+        return cells.permute(0, 3, 4, 1, 5, 2).reshape(count, -1, 2 * height, 2 * width)
 
 
 class LoweredReverseDistillation(nn.Module):
@@ -64,6 +90,9 @@ def lower(detector: ReverseDistillation) -> LoweredReverseDistillation:
     """The same function as `detector` in evaluation mode, folded in float64, in the detector's own dtype."""
     mean, std = detector.encoder.mean.double(), detector.encoder.std.double()
     features = fold_backbone(_Features(detector), torch.rand(1, 3, 64, 64), 1 / (255 * std.flatten()))
+    for name, module in list(features.named_modules()):
+        if isinstance(module, nn.ConvTranspose2d):
+            features.set_submodule(name, Spread(module))
     axes = [[corners(size // scale, size) for scale in (4, 8, 16)] for size in detector.geometry.input_size]
     lowered = LoweredReverseDistillation(255 * mean, features, UpsampledSum(*axes))
     return lowered.to(detector.encoder.mean.dtype).requires_grad_(False).eval()

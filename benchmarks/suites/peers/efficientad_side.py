@@ -1,4 +1,4 @@
-"""Runs in anomalib's environment, started by `efficientad_anomalib.py`: EfficientAd as anomalib runs it.
+"""Runs in anomalib's environment, for `efficientad_anomalib.py` and `int8_peers.py`: its own EfficientAd.
 
 Arguments: the folder to work in, with good.npy and test.npy; a checkpoint, or nothing for random weights. It
 saves model.ckpt there, and then answers one line of JSON per line.
@@ -18,19 +18,10 @@ import numpy as np
 import torch
 from anomalib import __version__
 from anomalib.data.utils import read_image
-from anomalib.deploy import OpenVINOInferencer
+from anomalib.deploy import CompressionType, OpenVINOInferencer
 from anomalib.models.image.efficient_ad.lightning_model import EfficientAd
 from lightning.pytorch import Trainer
-
-
-def tensor(pixels: Any) -> torch.Tensor:
-    """(N, H, W, 3) uint8 as (N, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-
-
-def say(**values: Any) -> None:
-    """Answer."""
-    print("@@" + json.dumps(values), flush=True)
+from models_side import Calibration, say, tensor
 
 
 def fill(net: Any, good: torch.Tensor) -> None:
@@ -89,7 +80,13 @@ def main() -> None:
             score(model, work, ask["paths"])
             say()
         elif ask["do"] == "export":
-            path = model.to_openvino(str(work), input_size=(256, 256))
+            options = {}
+            if "compression" in ask:
+                options = {
+                    "compression_type": CompressionType(ask["compression"]),
+                    "datamodule": Calibration(np.load(work / "good.npy")),
+                }
+            path = model.to_openvino(str(work), input_size=(256, 256), **options)
             inferencer = OpenVINOInferencer(str(path), device="CPU")
             say()
         else:

@@ -33,6 +33,7 @@ SIZE = (256, 256)
 SETTLING = 16  # images for batch norms
 CALIBRATION = 48  # images for INT8_PTQ
 CORESET_DIM = 32
+RIDGE = 1e-4  # of the mean squared value
 STUDENT_NOISE = 0.05  # of the standard deviation of a teacher's weights
 MODELS: dict[str, Callable[[], Any]] = {
     "patchcore": Patchcore,
@@ -86,6 +87,7 @@ def build(name: str, fit: Any, bank: int) -> Any:
     elif name == "reverse_distillation":
         coded = settle(net.bottleneck, net.bottleneck, list(taps))
         settle(net.decoder, net.decoder, coded)
+        rebuild(net.decoder, coded, taps)
     elif name in ("padim", "patchcore"):
         net.train()
         with torch.no_grad():
@@ -98,6 +100,31 @@ def build(name: str, fit: Any, bank: int) -> Any:
             net.embedding_store.clear()
             net.memory_bank = vectors[spread(vectors, bank)].clone()
     return model
+
+
+def rebuild(decoder: Any, coded: torch.Tensor, taps: Any) -> None:
+    """Fit the last convolution of each of the decoder's parts to the teacher's maps, by least squares.
+
+    The map of a random decoder is the same everywhere, and any rounding moves it by more than it varies.
+    """
+    x = coded
+    with torch.no_grad():
+        parts = (decoder.layer1, decoder.layer2, decoder.layer3)
+        for part, wanted in zip(parts, reversed(list(taps)), strict=True):
+            last = part[-1]
+            before = part[:-1](x)
+            inner = torch.relu(last.bn2(last.conv2(torch.relu(last.bn1(last.conv1(before))))))
+            points, goal = (one.permute(0, 2, 3, 1).flatten(0, 2) for one in (inner, wanted - before))
+            points = torch.cat([points, torch.ones(len(points), 1)], 1)
+            square = points.T @ points
+            square.diagonal().add_(RIDGE * square.diagonal().mean())
+            found = torch.linalg.solve(square, points.T @ goal)
+            last.conv3.weight.copy_(found[:-1].T[:, :, None, None])
+            last.bn3.running_mean.zero_()
+            last.bn3.running_var.fill_(1 - last.bn3.eps)
+            last.bn3.weight.fill_(1)
+            last.bn3.bias.copy_(found[-1])
+            x = part(x)
 
 
 def restore(name: str, checkpoint: str) -> Any:

@@ -3,6 +3,8 @@
 
 #include "bank_axes.hpp"
 
+#include "bank_index.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -14,6 +16,8 @@ constexpr int kIterations = 3;
 constexpr std::size_t kMostColumns = 128, kFewestVectors = 4 * kBankTile, kTrials = 60;
 // Of the cost, in multiply-adds of a screening: what each vector takes besides them, and to compare one in full.
 constexpr double kEach = 12.0, kCompared = 3000.0;
+// The same of one that is looked at as int8 first, for each of its values.
+constexpr double kComparedOfRow = 8.0;
 // Tiles that their boxes do not rule out, as a multiple of the vectors that the box's axes do not.
 constexpr double kVisited = 10.0;
 // More left over than this, and most queries would be searched for twice (BankSearchPlan::visit).
@@ -180,12 +184,13 @@ AxesChoice choose_axes(const float *rows, std::size_t samples, std::size_t dim, 
   const double value = coded ? 1.0 : kFloats;
   const double visited = std::min(1.0, kVisited * sample.left_over(kBankBox - 1));
   std::size_t columns = 0;
+  const double compared = coded && dim >= kFewestOfRow ? kComparedOfRow * static_cast<double>(dim) : kCompared;
   double least = value * static_cast<double>(dim) + kEach + kCompared * sample.left_over(0);
   for (std::size_t tried = kBankBox; tried <= most; tried += kBankBox) {
     const auto wide = static_cast<double>(tried);
     const double projecting = kFloats * wide * static_cast<double>(dim) / static_cast<double>(vectors);
     const double left = sample.left_over(tried - 1);
-    const double cost = visited * (value * wide + kEach) + projecting + kCompared * left;
+    const double cost = visited * (value * wide + kEach) + projecting + compared * left;
     if (cost < least && left < kMostLeft) least = cost, columns = tried;
   }
   if (columns == 0) return {true, 0, 0.0f};

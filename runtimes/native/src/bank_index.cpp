@@ -92,7 +92,7 @@ edgead_status BankIndex::prepare(const float *bank, std::size_t bytes, std::uint
   margin_ = static_cast<double>(dim + 64) * 0x1p-23;
   bool enough = centre_.allocate(dim_) && zeros_.allocate(dim_);
   if (enough) set_centre();
-  enough = enough && set_axes() && set_order() && set_tiles() && (columns_ == 0 || set_whole());
+  enough = enough && set_axes() && set_order() && set_tiles() && (columns_ == 0 || (set_whole() && set_rows()));
   return enough ? EDGEAD_OK
                 : sink.fail(EDGEAD_ERR_OUT_OF_MEMORY, "no memory to search %u vectors of %u values", vectors, dim);
 }
@@ -155,6 +155,37 @@ bool BankIndex::set_whole() noexcept {
   if (!other.centre_.allocate(dim_)) return false;
   std::copy_n(centre_.data(), dim_, other.centre_.data());
   return other.set_order() && other.set_tiles();
+}
+
+bool BankIndex::set_rows() noexcept {
+  if (!coded_ || dim_ < kFewestOfRow) return true;
+  const std::size_t bytes = (dim_ + 63) / 64 * 64;
+  Buffer<std::int8_t> codes;
+  BankPoints points;
+  if (!codes.allocate(bytes) || !allocate(points) || !row_codes_.allocate(vectors_ * bytes) ||
+      !rows_.allocate(vectors_))
+    return false;
+  row_bytes_ = bytes;
+  for (std::size_t i = 0; i < vectors_; ++i) {
+    const auto number = static_cast<std::size_t>(order_[i]);
+    const float squares = kernels_->centre(vector(number), centre_.data(), dim_, points.centred.data());
+    rows_[i] = code_row(points.centred.data(), static_cast<double>(squares), codes.data());
+    for (std::size_t c = 0; c < bytes; ++c)
+      row_codes_[i * bytes + c] = static_cast<std::uint8_t>(static_cast<int>(codes[c]) + 128);
+  }
+  return true;
+}
+
+BankRow BankIndex::code_row(const float *centred, double from, std::int8_t *codes) const noexcept {
+  std::fill_n(codes + dim_, row_bytes_ - dim_, std::int8_t{0});
+  const BankCode code = kernels_->code_int8(centred, dim_, codes);
+  std::int32_t squares = 0;  // 127^2 * 4096 fits
+  for (std::size_t c = 0; c < dim_; ++c) squares += static_cast<std::int32_t>(codes[c]) * codes[c];
+  const auto scale = static_cast<double>(code.scale);
+  // The residual's own sum rounds, and so do its terms and the centring, each by some 2^-24 of the values.
+  const double off = std::sqrt(static_cast<double>(code.residual) * (1.0 + margin_) + kBankLeast) +
+                     0x1p-20 * std::sqrt(from + kBankLeast);
+  return {scale * scale * squares, off, code.scale, code.sum};
 }
 
 bool BankIndex::allocate(BankPoints &points) const noexcept {

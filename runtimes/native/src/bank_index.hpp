@@ -17,6 +17,8 @@ namespace edgead {
 constexpr std::uint32_t kMostBankVectors = 1u << 26, kMostBankDim = 4096, kMostNeighbours = 64;
 // What sums of floats may lose to underflow, also where denormals count as zero.
 constexpr double kBankLeast = 0x1p-100;
+// Shorter vectors are compared in floats at once.
+constexpr std::size_t kFewestOfRow = 512;
 
 // A float that is no less, nearly the next one.
 inline float rounded_up(double value) noexcept {
@@ -32,6 +34,14 @@ struct BankPoints {
   double from[kBankQueries];       // squared length of the vector, centred
   double squares[kBankQueries];    // of the point
   double slack[kBankQueries];      // how far rounding may have moved the point
+};
+
+// A vector less the bank's mean, as int8: x' = scale * code.
+struct BankRow {
+  double squares;  // |x'|^2
+  double off;      // |x - x'| at most, rounding included
+  float scale;
+  std::int32_t sum;  // of the codes
 };
 
 // What all searches of a bank share. The bank itself is read in place.
@@ -67,6 +77,15 @@ class BankIndex {
   void locate(const float *const *vectors, std::size_t count, BankPoints &out) const noexcept;
   std::size_t stride() const noexcept { return (point_dim() + kBankBox - 1) / kBankBox * kBankBox; }
 
+  // Long vectors that points leave over are looked at as int8 first, a quarter of the memory to read.
+  bool has_rows() const noexcept { return row_bytes_ != 0; }
+  std::size_t row_bytes() const noexcept { return row_bytes_; }  // codes, zeros behind the last
+  // Of the vector at `place`, its tile * kBankTile + its lane: a tile's rows lie together.
+  const BankRow &row(std::size_t place) const noexcept { return rows_[place]; }
+  const std::uint8_t *row_codes(std::size_t place) const noexcept { return row_codes_.data() + place * row_bytes_; }
+  // `codes` gets row_bytes() of a centred vector whose square is `from`.
+  BankRow code_row(const float *centred, double from, std::int8_t *codes) const noexcept;
+
   bool coded() const noexcept { return coded_; }  // as int8
   // In values of a code: padded to what the screening reads.
   std::size_t code_dim() const noexcept { return (point_dim() + 3) / 4 * 4; }
@@ -85,6 +104,7 @@ class BankIndex {
   void set_centre() noexcept;
   [[nodiscard]] bool set_axes() noexcept;
   [[nodiscard]] bool set_whole() noexcept;
+  [[nodiscard]] bool set_rows() noexcept;
   [[nodiscard]] bool set_order() noexcept;
   [[nodiscard]] bool set_tiles() noexcept;
   void set_tile(std::size_t index, const float *points, const double *squares, const double *slack) noexcept;
@@ -102,6 +122,9 @@ class BankIndex {
   Buffer<std::int32_t> order_;  // which vector is where in the tiles
   Buffer<std::uint8_t> codes_;
   Buffer<BankTile> tiles_;
+  std::size_t row_bytes_ = 0;
+  Buffer<std::uint8_t> row_codes_;  // code + 128
+  Buffer<BankRow> rows_;
   std::unique_ptr<BankIndex> whole_;
 };
 

@@ -18,8 +18,8 @@ constexpr std::size_t kMostShare = 32 * kBankQueries;
 // Codes that stay in a core's cache are read anew for every group of queries, others for several at a time.
 constexpr std::size_t kCachedBytes = std::size_t{1} << 19, kGroups = 8;
 
-// A vector that points leave over takes as long as screening so many whole ones.
-constexpr std::size_t kWorthWhole = 64;
+// A vector that points leave over takes as long as screening so many whole ones; one that its row rules out, fewer.
+constexpr std::size_t kWorthWhole = 64, kWorthWholeOfRows = 2;
 
 std::size_t padded(std::size_t n, std::size_t block) noexcept { return (n + block - 1) / block * block; }
 
@@ -34,7 +34,8 @@ std::size_t usable_cores() noexcept {
 
 bool BankSearchPlan::Group::allocate(const BankIndex &from) noexcept {
   index = &from;
-  return codes.allocate(kBankQueries * from.code_bytes()) && gaps.allocate(from.padded_tiles());
+  return codes.allocate(kBankQueries * from.code_bytes()) && gaps.allocate(from.padded_tiles()) &&
+         row_codes.allocate(kBankQueries * from.row_bytes());
 }
 
 BankQueries BankSearchPlan::Group::queries() const noexcept {
@@ -54,7 +55,7 @@ edgead_status BankSearchPlan::prepare(std::shared_ptr<const BankIndex> index, st
   share_ = std::min(kMostShare, padded((queries_ + 4 * workers - 1) / (4 * workers), kBankQueries));
   const bool cached = index_->tiles() * kBankTile * index_->code_bytes() <= kCachedBytes;
   groups_ = cached ? 1 : std::min(kGroups, share_ / kBankQueries);
-  most_considered_ = index_->vectors() / kWorthWhole + kBankTile;
+  most_considered_ = index_->vectors() / (index_->has_rows() ? kWorthWholeOfRows : kWorthWhole) + kBankTile;
   const edgead_status no_memory = EDGEAD_ERR_OUT_OF_MEMORY;
   bool enough = best_.allocate(queries_) && found_.allocate(queries_);
   try {
@@ -184,6 +185,9 @@ void BankSearchPlan::enter(Group &group, BankPoints &points, std::size_t hint) n
     const double own = std::sqrt(static_cast<double>(found.residual) * (1.0 + index.margin()) + kBankLeast) +
                        0x1p-21 * std::sqrt(points.squares[i] + kBankLeast);
     group.residual[i] = rounded_up(2.0 * own);
+    if (index.has_rows())
+      group.rows[i] = index.code_row(points.centred.data() + i * index.dim(), points.from[i],
+                                     group.row_codes.data() + i * index.row_bytes());
     set_reach(group, i);
   }
   set_far(group);
@@ -236,7 +240,8 @@ void BankSearchPlan::set_reach(Group &group, std::size_t at) noexcept {
   const double margin = index_->margin(), squares = group.squares[at];
   const double own = static_cast<double>(group.residual[at]) / 2.0;
   const double best = static_cast<double>(group.least[at]) * (1.0 + 2.0 * index_->rough_margin()) + kBankLeast;
-  const double reach = std::sqrt(best) + group.slack[at];
+  group.near[at] = std::sqrt(best);
+  const double reach = group.near[at] + group.slack[at];
   group.reach[at] = rounded_up(2.0 * reach);
   group.limit[at] =
       rounded_up(reach * reach - squares + 4.0 * margin * (squares + reach * reach + own * own) + kBankLeast);
@@ -256,13 +261,17 @@ void BankSearchPlan::visit(Group &group, std::size_t tile, Worker &worker) noexc
   screen(index.tile(tile), group.queries(), masks);
   bool changed = false;
   for (std::size_t i = 0; i < group.count; ++i) {
-    bool nearer = false;
     for (std::uint64_t mask = masks[i]; mask != 0; mask &= mask - 1) {
-      nearer |= consider(group, i, index.number(tile, static_cast<std::size_t>(__builtin_ctzll(mask))));
+      const auto lane = static_cast<std::size_t>(__builtin_ctzll(mask));
       ++group.considered[i];
+      if (index.has_rows()) {
+        if (ruled_out(group, i, tile * kBankTile + lane)) continue;
+        group.considered[i] += kWorthWhole / kWorthWholeOfRows - 1;
+      }
+      if (!consider(group, i, index.number(tile, lane))) continue;
+      set_reach(group, i);
+      changed = true;
     }
-    if (nearer) set_reach(group, i);
-    changed |= nearer;
     if (group.considered[i] <= most_considered_ || group.left_out[i] || index.whole() == nullptr) continue;
     settle(group, i);
     group.left_out[i] = changed = true;
@@ -270,6 +279,20 @@ void BankSearchPlan::visit(Group &group, std::size_t tile, Worker &worker) noexc
     worker.given_up[worker.given_up_count++] = group.members[i];
   }
   if (changed) set_far(group);
+}
+
+// True where the vector is farther than the nearest one so far: |q - x| >= |q' - x'| - |q - q'| - |x - x'|.
+bool BankSearchPlan::ruled_out(const Group &group, std::size_t at, std::size_t place) const noexcept {
+  const BankIndex &index = *group.index;
+  const BankRow &query = group.rows[at], &other = index.row(place);
+  const std::int32_t products =
+      index.kernels().product_int8(index.row_codes(place), group.row_codes.data() + at * index.row_bytes(),
+                                   index.row_bytes()) -
+      128 * query.sum;
+  const double apart = query.squares + other.squares - 2.0 * static_cast<double>(query.scale) *
+                                                           static_cast<double>(other.scale) * products;
+  const double most = group.near[at] + query.off + other.off;
+  return apart > most * most;
 }
 
 // True where the vector is nearer than those before.

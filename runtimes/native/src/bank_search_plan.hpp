@@ -51,12 +51,15 @@ class BankSearchPlan {
     std::int32_t bias[kBankQueries];
     double squares[kBankQueries], slack[kBankQueries];
     bool left_out[kBankQueries];
-    std::size_t considered[kBankQueries];  // vectors, so far
+    std::size_t considered[kBankQueries];  // vectors, so far; where there are rows, of those that these rule out
     float least[kBankQueries];  // squared distance, in floats, of the nearest vector so far
     float keep[kBankQueries];   // of those that may be nearer all the same
     Candidates candidates[kBankQueries];
     Buffer<std::uint8_t> codes;
     Buffer<float> gaps;  // of each tile's box
+    Buffer<std::int8_t> row_codes;  // where the index has rows: the queries as such
+    BankRow rows[kBankQueries];
+    double near[kBankQueries];  // distance of the nearest vector so far, no less
 
     bool allocate(const BankIndex &from) noexcept;
     BankQueries queries() const noexcept;
@@ -79,6 +82,7 @@ class BankSearchPlan {
   void set_reach(Group &group, std::size_t at) noexcept;
   void set_far(Group &group) noexcept;
   void visit(Group &group, std::size_t tile, Worker &worker) noexcept;
+  bool ruled_out(const Group &group, std::size_t at, std::size_t place) const noexcept;
   bool consider(Group &group, std::size_t at, std::size_t vector) noexcept;
   void settle(Group &group, std::size_t at) noexcept;
   void compare(std::size_t query, std::size_t vector) noexcept;

@@ -10,6 +10,7 @@
 
 #include "bank_index.hpp"
 #include "check.hpp"
+#include "cpu.hpp"
 #include "edgead/edgead.h"
 #include "guarded.hpp"
 
@@ -212,6 +213,69 @@ void test_a_bank_of_many_tiles() {
   check_levels(made, made.bank.data(), made.query.data(), 2);
 }
 
+// Vectors so long that those which points leave over are looked at as int8 first, some of no whole number of registers.
+void test_long_vectors() {
+  Random random(14);
+  for (int round = 0; round < 20; ++round) {
+    const Fill kinds[] = {Fill::few_axes, Fill::clusters, Fill::off_axes, Fill::copies};
+    const std::uint32_t dims[] = {512, 575, 640, 1000, 1536};
+    Case made{between(random, 300, 1500), 29, dims[round % 5], {}, {}};
+    made.bank.resize(std::size_t{made.vectors} * made.dim);
+    made.query.resize(std::size_t{made.queries} * made.dim);
+    spread_along_axes(random, kinds[round % 4], made);
+    // Nothing near, very far, on a vector of the bank, and codes that one value spoils.
+    for (std::uint32_t c = 0; c < made.dim; ++c) {
+      made.query[c] *= 1e3f;
+      made.query[made.dim + c] *= 1e12f;
+      made.query[2 * made.dim + c] = made.bank[7 * made.dim + c];
+    }
+    made.query[3 * made.dim] = 1e6f;
+    check_levels(made, made.bank.data(), made.query.data(), 2);
+  }
+}
+
+// What rules vectors out by their rows: these are never farther apart than the vectors, but for what they are off.
+void test_rows_are_never_farther_apart() {
+  Random random(15);
+  int with_rows = 0;
+  for (int round = 0; round < 12; ++round) {
+    const std::uint32_t dim = between(random, 512, 700);
+    Case made{400, 12, dim, std::vector<float>(std::size_t{400} * dim), std::vector<float>(std::size_t{12} * dim)};
+    spread_along_axes(random, round % 2 == 0 ? Fill::few_axes : Fill::off_axes, made);
+    edgead::BankIndex index;
+    CHECK_EQ(index.prepare(made.bank.data(), made.bank.size() * sizeof(float), 400, dim, ~std::uint64_t{0},
+                           {nullptr, 0}), EDGEAD_OK);
+    if (!index.has_rows()) continue;
+    ++with_rows;
+    edgead::BankPoints points;
+    CHECK(index.allocate(points));
+    std::vector<std::int8_t> codes(index.row_bytes());
+    for (std::uint32_t i = 0; i < made.queries; ++i) {
+      const float *rows[] = {made.query.data() + std::size_t{i} * dim};
+      index.locate(rows, 1, points);
+      const edgead::BankRow query = index.code_row(points.centred.data(), points.from[0], codes.data());
+      for (std::size_t j = 0; j < 400; ++j) {
+        const edgead::BankRow &row = index.row(j);
+        double sum = 0.0;
+        for (std::size_t c = 0; c < index.row_bytes(); ++c) {
+          const double left = static_cast<double>(query.scale) * codes[c];
+          const double right = static_cast<double>(row.scale) * (index.row_codes(j)[c] - 128);
+          sum += (left - right) * (left - right);
+        }
+        const float *const vector = index.vector(index.number(j / edgead::kBankTile, j % edgead::kBankTile));
+        CHECK(std::sqrt(sum) <= std::sqrt(squares(rows[0], vector, dim)) + query.off + row.off);
+        CHECK(query.off <= 0.2 * std::sqrt(points.from[0]));
+        const std::int32_t products =
+            index.kernels().product_int8(index.row_codes(j), codes.data(), index.row_bytes()) - 128 * query.sum;
+        const double apart = query.squares + row.squares - 2.0 * static_cast<double>(query.scale) *
+                                                               static_cast<double>(row.scale) * products;
+        CHECK(std::fabs(apart - sum) <= 1e-9 * (query.squares + row.squares));
+      }
+    }
+  }
+  CHECK(with_rows > 0 || (edgead::cpu_features() & EDGEAD_CPU_VNNI) == 0);
+}
+
 // The bound that all rests on: points are no farther apart than their vectors, but for what rounding did.
 void test_points_are_never_farther_apart() {
   Random random(13);
@@ -367,6 +431,8 @@ int main() {
   test_against_brute_force();
   test_small_banks();
   test_a_bank_of_many_tiles();
+  test_long_vectors();
+  test_rows_are_never_farther_apart();
   test_points_are_never_farther_apart();
   test_the_first_of_equals();
   test_residuals_that_decide();

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgead.detectors.reverse_distillation import ReverseDistillation
 from edgead.exporters._registry import exporter_for
 from edgead.exporters.lowering._fold import fold_backbone
-from edgead.exporters.lowering.reverse_distillation import corners, distance, lower
+from edgead.exporters.lowering.reverse_distillation import Spread, corners, distance, lower
 from edgead.exporters.onnx_exporter import export_graph
 from edgead.runtimes._registry import runtime_for
 from edgead.types import Target
@@ -54,7 +54,8 @@ def test_lowered_is_the_same_function_in_float64(backbone: str) -> None:
     detector = random_detector(backbone).double()
     before = {key: value.clone() for key, value in detector.state_dict().items()}
     lowered = lower(detector)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in lowered.modules())
+    gone = (nn.BatchNorm2d, nn.ConvTranspose2d)
+    assert not any(isinstance(module, gone) for module in lowered.modules())
     for image in images():
         with torch.no_grad():
             expected, found = (one(image).anomaly_map for one in (detector, lowered))
@@ -82,6 +83,16 @@ def test_a_batch_norm_behind_a_transposed_convolution_folds() -> None:
     with torch.no_grad():
         torch.testing.assert_close(folded(image)[0], network(image)[0], rtol=1e-12, atol=1e-9)
     assert isinstance(folded.norm, nn.Identity)
+
+
+def test_spread_is_the_transposed_convolution() -> None:
+    """On random and extreme values, a grid that is no square, and a batch of two."""
+    torch.manual_seed(0)
+    transposed = nn.ConvTranspose2d(3, 5, 2, 2, dtype=torch.float64).requires_grad_(False)
+    spread = Spread(transposed)
+    random = torch.randn(2, 3, 4, 6, dtype=torch.float64)
+    for image in (random, 1e9 * random, torch.zeros_like(random)):
+        torch.testing.assert_close(spread(image), transposed(image), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("cells", "pixels"), [(16, 256), (8, 32), (2, 7), (1, 5)])

@@ -17,6 +17,7 @@ from edgead.calibration.int8 import CalibrationTable, Range
 from edgead.errors import GateFailed
 from edgead.imaging.frame import read_image
 from edgead.runtimes.session import Session
+from edgead.workflows import _scoring
 from edgead.workflows import export as export_module
 from edgead.workflows.export import export
 from edgead.workflows.verify import verify
@@ -116,7 +117,7 @@ def test_the_same_images_give_the_same_bytes(made: Any, spine: Any, tmp_path: Pa
 def test_an_engine_that_is_slower_than_bf16_is_named(
     spine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratio: float
 ) -> None:
-    monkeypatch.setattr(export_module, "times_as_long", lambda first, second, pixels: ratio)
+    monkeypatch.setattr(_scoring, "times_as_long", lambda first, second, pixels: ratio)
     # Judged by nothing, the rest is in bf16 as far as there is a product in it: the backbone begins in float.
     said, targets = Said(), ["openvino:bf16", "openvino:int8"]
     options: dict[str, Any] = {"targets": targets, "accept": True, "repair_int8": False, "threads": 1}

@@ -203,6 +203,17 @@ void first_int8(const BankTile &tile, const BankQueries &queries, std::uint32_t 
   });
   for (std::size_t i = 0; i < kBankQueries; ++i) lanes[i] = least_of(values[i]);
 }
+
+std::int32_t product_int8(const std::uint8_t *bank, const std::int8_t *query, std::size_t bytes) {
+  Ints sums[2] = {};
+  for (std::size_t c = 0; c < bytes; c += sizeof(Ints)) {
+    Ints b, q;
+    __builtin_memcpy(&b, bank + c, sizeof b);
+    __builtin_memcpy(&q, query + c, sizeof q);
+    add_products(sums[c / sizeof(Ints) % 2], b, q);
+  }
+  return _mm512_reduce_add_epi32((__m512i)(sums[0] + sums[1]));
+}
 #endif
 
 template <std::size_t R>
@@ -374,12 +385,14 @@ double distance(const float *left, const float *right, std::size_t dim) {
 #if defined(EDGEAD_LEVEL_avx512)
 constexpr BankScreen kScreen = screen_int8;
 constexpr BankFirst kFirst = first_int8;
+constexpr auto kProduct = product_int8;
 #else
 constexpr BankScreen kScreen = nullptr;
 constexpr BankFirst kFirst = nullptr;
+constexpr std::int32_t (*kProduct)(const std::uint8_t *, const std::int8_t *, std::size_t) = nullptr;
 #endif
 constexpr BankKernels kKernels{screen_fp32, kScreen, first_fp32, kFirst,         centre,
-                               project,     code_int8, gaps,     rough_distance, distance};
+                               project,     code_int8, kProduct, gaps,   rough_distance, distance};
 
 }  // namespace
 

@@ -55,6 +55,8 @@ struct BankKernels {
                   float *out, std::size_t out_stride);
   // The largest value gets code 127 or -127.
   BankCode (*code_int8)(const float *values, std::size_t dim, std::int8_t *codes);
+  // Of `bytes`, a multiple of 64, unsigned ones of a row of the bank and signed ones of a query; VNNI, may be NULL.
+  std::int32_t (*product_int8)(const std::uint8_t *bank, const std::int8_t *query, std::size_t bytes);
   // Squared distance of the box low .. high from each of `tiles`, a multiple of 16: kBankBox rows of `tiles`.
   void (*gaps)(const float *tile_low, const float *tile_high, std::size_t tiles, const float *low, const float *high,
                float *squares);
