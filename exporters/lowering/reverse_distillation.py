@@ -58,7 +58,7 @@ class Spread(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, h, w) to (N, outputs, 2h, 2w)."""
         count, _, height, width = x.shape
-        cells = self.conv(x).reshape(count, 2, 2, -1, height, width)
+        cells: Tensor = self.conv(x).reshape(count, 2, 2, -1, height, width)
         return cells.permute(0, 3, 4, 1, 5, 2).reshape(count, -1, 2 * height, 2 * width)
 
 
