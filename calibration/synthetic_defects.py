@@ -1,4 +1,4 @@
-"""Faint synthetic defects on good images, to rank detectors by where no real defect is known.
+"""Faint synthetic defects on good images, to rank and judge detectors by where no real defect is known.
 
 Every detector finds loud defects: their AUROC is 1 for all and ranks none. So there are several kinds, each
 at several strengths down to barely visible ones, painted on the frame before it is scaled: a detector with a
@@ -24,7 +24,16 @@ _LENGTH, _WIDTH = (0.15, 0.5), 0.006
 
 
 def paint(image: Pixels, kind: str, strength: float, seed: int) -> Pixels:
-    """A copy of `image` with one defect; the same arguments give the same pixels.
+    """A copy of `image` with one defect, see `paint_masked`."""
+    return paint_masked(image, kind, strength, seed)[0]
+
+
+def paint_masked(
+    image: Pixels, kind: str, strength: float, seed: int
+) -> tuple[Pixels, npt.NDArray[np.bool_]]:
+    """A copy of `image` with one defect, and its mask (H, W): where at least half of what is laid on shows.
+
+    The same arguments give the same pixels; the mask does not depend on `strength`.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -62,4 +71,4 @@ def paint(image: Pixels, kind: str, strength: float, seed: int) -> Pixels:
         raise ValueError(f"unknown kind {kind!r}")
     opacity = (np.float32(strength) * cover)[..., None]
     changed: Pixels = np.rint(image * (1 - opacity) + laid * opacity).astype(np.uint8)
-    return changed
+    return changed, cover >= 0.5

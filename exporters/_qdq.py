@@ -2,9 +2,10 @@
 
 What is quantised: convolutions and matrix products with constant weights, but those that the detector's
 recipe keeps in float. Their input is quantised per tensor, their weights per output channel, symmetric, to
-127 steps each way; sums between them read the same 8-bit values. The rest of the graph stays as it is: norms,
-distances, pools (OpenVINO 2026.4 gets the border of a padded AveragePool wrong inside a quantised part),
-map arithmetic.
+127 steps each way; sums between them read the same 8-bit values. What a MaxPool gives is rounded before the
+pool, to the same result, so that 8-bit values are what it moves. The rest of the graph stays as it is: norms,
+distances, other pools (OpenVINO 2026.4 gets the border of a padded AveragePool wrong inside a quantised
+part), map arithmetic.
 """
 
 from __future__ import annotations
@@ -172,6 +173,7 @@ class _Writer:
     Attributes:
         pairs: tensor to what its DequantizeLinear gives.
         scales: of those tensors, as stored.
+        pools: names of those that read 8-bit values.
     """
 
     def __init__(self, graph: Any, ranges: Mapping[str, Range], encoding: Encoding) -> None:
@@ -179,6 +181,7 @@ class _Writer:
         self.constants = {entry.name: entry for entry in graph.initializer}
         self.pairs: dict[str, str] = {}
         self.scales: dict[str, float] = {}
+        self.pools: set[str] = set()
 
     def quantise(self, chosen: Sequence[Any]) -> None:
         for node in chosen:
@@ -202,7 +205,7 @@ class _Writer:
         for node in self.graph.node:
             if node.name in names:
                 node.input[0] = self.pairs[node.input[0]]
-            elif node.name in sums or (
+            elif node.name in (*sums, *self.pools) or (
                 self.encoding.outputs and node.op_type not in _PAIR and node.name not in apart
             ):
                 for place, name in enumerate(node.input):
@@ -230,10 +233,27 @@ class _Writer:
         scale_name = self._constant(f"{tensor}.scale", np.asarray(scale, np.float32))
         zero_name = self._constant(f"{tensor}.zero", np.asarray(zero, kind))
         self.scales[tensor] = float(np.float32(scale))
-        stored = f"{tensor}.stored"
-        self._node("QuantizeLinear", [tensor, scale_name, zero_name], stored)
-        self.pairs[tensor] = f"{tensor}.quantised"
-        self._node("DequantizeLinear", [stored, scale_name, zero_name], self.pairs[tensor])
+        stored, given = f"{tensor}.stored", f"{tensor}.quantised"
+        pool = self._pool(tensor)
+        if pool is None:
+            source = tensor
+            self.pairs[tensor] = given
+        else:
+            source = pool.input[0]
+            self.pools.add(pool.name)
+            self.pairs |= {source: given, tensor: tensor}
+        self._node("QuantizeLinear", [source, scale_name, zero_name], stored)
+        self._node("DequantizeLinear", [stored, scale_name, zero_name], given)
+
+    def _pool(self, tensor: str) -> Any | None:
+        """The MaxPool that gives `tensor`, where it alone reads its input: rounding may come before it."""
+        if self.encoding.outputs:  # its input and its output are quantised, each for itself
+            return None
+        for node in self.graph.node:
+            if node.op_type == "MaxPool" and node.output[0] == tensor:
+                readers = [other for other in self.graph.node if node.input[0] in other.input]
+                return node if len(readers) == 1 else None
+        return None
 
     def _weights(self, node: Any) -> None:
         import numpy as np

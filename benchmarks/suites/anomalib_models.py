@@ -176,7 +176,9 @@ def gate(folder: Path, system: str, precision: Any, evidence: Evidence) -> list[
     ]
     return [
         *parity_failures(compare_scores(before, after, *said), precision),
-        *collapse_failures(evidence.defect_auroc(reference), evidence.defect_auroc(side), evidence.defects),
+        *collapse_failures(
+            evidence.seen(reference), evidence.seen(side), min(len(evidence.good), evidence.defects)
+        ),
     ]
 
 

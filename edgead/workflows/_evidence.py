@@ -10,13 +10,16 @@ from edgead.bundle.manifest import GoldenKind
 from edgead.calibration.calibration_set import held_out
 from edgead.calibration.golden_images import choose, synthetic_defect
 from edgead.calibration.map_statistics import MapStatistics, thresholds
+from edgead.calibration.synthetic_defects import KINDS, paint_masked
 from edgead.calibration.threshold import DEFAULT_FALSE_POSITIVE_RATE, check_rate, check_recall
 from edgead.data.folder import ImageItem, good_images, hash_items, labelled_images
 from edgead.data.split import check_disjoint
 from edgead.errors import UsageError
+from edgead.metrics.au_pro import au_pro
 from edgead.metrics.auroc import auroc
 from edgead.progress import Progress
 from edgead.types import Geometry, Thresholds
+from edgead.workflows._gates import Defects
 from edgead.workflows._images import Skipped, hash_readable, load_pixels
 from edgead.workflows._sides import Side
 
@@ -27,7 +30,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _GOLDEN = 2  # good images, and as many with a synthetic defect
-_DEFECTS, _FIRST_DEFECT = 32, 1000  # held-out good images that are judged with a defect, too; its seed
+_LOUD, _FIRST_DEFECT = 12, 1000  # good images that are judged with a defect that nobody misses; its seed
+# Beside them, each kind at each strength twice: what an engine loses shows in faint ones first. Not the
+# faintest of `STRENGTHS`, which most detectors miss.
+_FAINT = tuple((kind, strength) for strength in (0.25, 0.5, 1.0) for kind in KINDS) * 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +78,7 @@ class Evidence:
         golden: kind of each golden image.
         defects: good images with a synthetic defect, which tell whether a reduced precision still tells them
             from good ones; 0 where none is wanted.
+        masks: (H, W) bool of the last of the defects, the faint ones.
         pixels: (N, H, W, 3) uint8 RGB, all of them.
         skipped: images that could not be read.
     """
@@ -84,6 +91,7 @@ class Evidence:
     labelled_hashes: tuple[str, ...]
     golden: tuple[GoldenKind, ...]
     defects: int
+    masks: tuple[npt.NDArray[np.bool_], ...]
     pixels: npt.NDArray[np.uint8]
     skipped: tuple[Skipped, ...]
 
@@ -102,10 +110,18 @@ class Evidence:
         part = slice(len(self.good), self.golden_start)
         return auroc(side.scores[part], [item.label for item in self.labelled])
 
-    def defect_auroc(self, side: Side) -> float | None:
-        """Image AUROC of a side on the good images against the defects; None without."""
-        good, anomalous = side.scores[: len(self.good)], side.scores[self.judged :]
-        return auroc([*good, *anomalous], [0] * len(good) + [1] * len(anomalous))
+    def seen(self, side: Side) -> Defects:
+        """How well a side tells the synthetic defects from the good images."""
+        import numpy as np
+
+        count = len(self.good)
+        good, anomalous = side.scores[:count], side.scores[self.judged :]
+        image = auroc([*good, *anomalous], [0] * count + [1] * len(anomalous))
+        if not self.masks:
+            return Defects(image, None)
+        clean = np.zeros_like(self.masks[0])
+        maps = [*side.maps[:count], *side.maps[-len(self.masks) :]]
+        return Defects(image, au_pro(maps, [clean] * count + list(self.masks)))
 
     def thresholds(self, side: Side, choice: ThresholdChoice) -> Thresholds:
         """Limits of one side from its own scores of these images."""
@@ -169,10 +185,18 @@ def gather(
     painted = [synthetic_defect(image, seed) for seed, image in enumerate(chosen)]
     kinds: list[GoldenKind] = ["good" for _ in chosen]
     kinds += ["synthetic_defect" for _ in painted]
-    anomalous = choose(good_hashes, count=_DEFECTS) if defects else ()
-    painted += [
-        synthetic_defect(good.pixels[index], seed) for seed, index in enumerate(anomalous, _FIRST_DEFECT)
-    ]
+    masks: list[npt.NDArray[np.bool_]] = []
+    if defects:
+        # Those of few good images more than once, with another defect each time.
+        order = choose(good_hashes, count=_LOUD + len(_FAINT))
+        sources = [good.pixels[order[place % len(order)]] for place in range(_LOUD + len(_FAINT))]
+        painted += [
+            synthetic_defect(image, seed) for seed, image in enumerate(sources[:_LOUD], _FIRST_DEFECT)
+        ]
+        for seed, (image, (kind, strength)) in enumerate(zip(sources[_LOUD:], _FAINT, strict=True)):
+            shown, mask = paint_masked(image, kind, strength, seed)
+            painted.append(shown)
+            masks.append(mask)
     parts.append(np.stack([*chosen, *painted]).astype(np.uint8))
     return Evidence(
         folder=dict(zip(items, item_hashes, strict=True)),
@@ -182,7 +206,8 @@ def gather(
         labelled=labelled,
         labelled_hashes=labelled_hashes,
         golden=tuple(kinds),
-        defects=len(anomalous),
+        defects=len(painted) - len(chosen),
+        masks=tuple(masks),
         pixels=np.concatenate(parts),
         skipped=skipped,
     )

@@ -32,6 +32,19 @@ class Gate:
     au_pro_drop: float = 0.005
 
 
+@dataclass(frozen=True, slots=True)
+class Defects:
+    """How well an engine tells synthetic defects from good images; None where there are none.
+
+    Attributes:
+        auroc: image AUROC of all.
+        au_pro: of the faint ones.
+    """
+
+    auroc: float | None
+    au_pro: float | None
+
+
 _COLLAPSE = 0.05
 _REDUCED = Gate(flips=0.005, score_shift=None, auroc_drop=0.003)
 GATES: dict[Precision, Gate] = {
@@ -86,16 +99,17 @@ def au_pro_failures(reference: float | None, target: float | None, precision: Pr
     yield from _fell("AU-PRO", reference, target, GATES[precision].au_pro_drop)
 
 
-def collapse_failures(reference: float | None, target: float | None, images: int) -> Iterator[str]:
+def collapse_failures(reference: Defects, target: Defects, images: int) -> Iterator[str]:
     """Whether an engine lost sight of synthetic defects: no measure of real ones, but a collapse shows.
 
     Args:
-        reference: image AUROC of `images` good images or more against `images` defects, of the reference.
+        reference: of the reference, on at least `images` good images and as many defects.
         target: the same of the target.
         images: of so few, one that changes its place counts much.
     """
     drop = max(_COLLAPSE, 1 / max(images, 1))
-    yield from _fell("image AUROC of synthetic defects", reference, target, drop)
+    yield from _fell("image AUROC of synthetic defects", reference.auroc, target.auroc, drop)
+    yield from _fell("AU-PRO of faint synthetic defects", reference.au_pro, target.au_pro, drop)
 
 
 def _fell(what: str, reference: float | None, target: float | None, drop: float) -> Iterator[str]:

@@ -375,13 +375,13 @@ def _report(
     parity = compare_scores(before, after, decisions(before, reference_limits), decisions(after, limits))
     precision = target.precision
     labelled = evidence.labelled_auroc(reference), evidence.labelled_auroc(side)
-    seen = evidence.defect_auroc(reference), evidence.defect_auroc(side)
+    seen = evidence.seen(reference), evidence.seen(side)
     failures = (
         *parity_failures(parity, precision),
         *auroc_failures(*labelled, precision, None),
-        *collapse_failures(*seen, evidence.defects),
+        *collapse_failures(*seen, min(len(evidence.good), evidence.defects)),
     )
-    auroc_before, auroc = labelled if evidence.labelled else seen
+    auroc_before, auroc = labelled if evidence.labelled else (one.auroc for one in seen)
     return TargetReport(parity, auroc_before, auroc, failures, limits, size_bytes=0)
 
 

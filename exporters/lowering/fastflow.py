@@ -6,7 +6,8 @@ x = γ·(u + δ) per channel, γ > 0, and γ, δ known when the graph is made:
 * the first convolution reads γ·(u1 + δ1): γ goes into its weights. What it makes of γ·δ alone, with zeros
   around it, is a bias: one number per output for 1 × 1 kernels, else a stored picture, which differs at
   the border, where the padded zeros are zeros of x, not of u;
-* the second convolution takes the factor 0.1, and its shifts t the factor 1/γ2 and all of the offset:
+* the second convolution is two, one for s and one for t, which saves a Split and lets OpenVINO 2026.4 compute
+  with s what follows it; it takes the factor 0.1, and t the factor 1/γ2 and all of the offset:
   u2' = (u2 + δ2)·eˢ + t/γ2 + o2/(G2·γ2), so x2' = G2·γ2·u2' with nothing left to add;
 * x1' = G1·x1 + o1 leaves u1 as it is: γ1' = G1·γ1 and δ1' = δ1 + o1/γ1'.
 
@@ -24,38 +25,43 @@ from torch import Tensor, nn
 from edgead.detectors._base import DetectorOutput
 from edgead.detectors._flow import DAMPING, FlowStep
 from edgead.detectors.fastflow import FastFlow
+from edgead.exporters._qdq import Int8Recipe
 from edgead.exporters.lowering._fold import fold_backbone
 from edgead.exporters.lowering._upsampled_sum import UpsampledSum
 from edgead.imaging.map_operator import upsample_matrix
+
+# Map arithmetic, which few values would blur.
+INT8 = Int8Recipe(keep_float=("together/*",))
 
 
 class _LoweredStep(nn.Module):
     """One coupling on u.
 
     Attributes:
-        first, second: the convolutions.
+        first, scale, shift: the convolutions; the last two give s before the clamp, and t.
         picture: (1, hidden, h, w), added to the first one's output; None where its bias is enough.
-        shift: (1, changed, 1, 1), δ2.
+        delta: (1, changed, 1, 1), δ2.
         order: of the output's channels; None after the last step.
     """
 
     picture: Tensor | None
-    shift: Tensor
+    delta: Tensor
     order: Tensor | None
 
     def __init__(
         self,
         first: nn.Conv2d,
-        second: nn.Conv2d,
+        scale: nn.Conv2d,
+        shift: nn.Conv2d,
         *,
         clamp: float,
         picture: Tensor | None,
-        shift: Tensor,
+        delta: Tensor,
         order: Tensor | None,
     ) -> None:
         super().__init__()
-        self.first, self.second, self.clamp = first, second, clamp
-        for name, value in (("picture", picture), ("shift", shift), ("order", order)):
+        self.first, self.scale, self.shift, self.clamp = first, scale, shift, clamp
+        for name, value in (("picture", picture), ("delta", delta), ("order", order)):
             self.register_buffer(name, value)
         self.passed = first.in_channels
 
@@ -65,9 +71,9 @@ class _LoweredStep(nn.Module):
         hidden = self.first(passed)
         if self.picture is not None:
             hidden = hidden + self.picture
-        logarithm, shift = self.second(hidden.relu()).chunk(2, dim=1)
-        changed = (changed + self.shift) * torch.exp(self.clamp * torch.tanh(logarithm)) + shift
-        joined = torch.cat([passed, changed], dim=1)
+        hidden = hidden.relu()
+        grown = (changed + self.delta) * torch.exp(self.clamp * torch.tanh(self.scale(hidden)))
+        joined = torch.cat([passed, grown + self.shift(hidden)], dim=1)
         return joined if self.order is None else joined.index_select(1, self.order)
 
 
@@ -184,21 +190,24 @@ def _lower_step(
             picture = F.conv2d(constant.expand(1, cut, *grid), weight, padding=kernel // 2)
     made_first = _conv(weight * gamma[:cut].view(1, -1, 1, 1), bias)
 
-    damped, shifts = DAMPING * second.weight.double(), DAMPING * second.bias.double()
-    share = torch.cat([torch.ones_like(gamma[cut:]), 1 / gamma[cut:]])
-    shifts = shifts * share
-    shifts[step.changed :] += offset[cut:] / (scale * gamma)[cut:]
-    made_second = _conv(damped * share.view(-1, 1, 1, 1), shifts)
+    weights, biases = (DAMPING * one.double() for one in (second.weight, second.bias))
+    share, changed = 1 / gamma[cut:], step.changed
+    made_scale = _conv(weights[:changed], biases[:changed])
+    made_shift = _conv(
+        weights[changed:] * share.view(-1, 1, 1, 1),
+        biases[changed:] * share + offset[cut:] / (scale * gamma)[cut:],
+    )
 
     after = scale * gamma
     left = torch.cat([delta[:cut] + (offset / after)[:cut], torch.zeros_like(delta[cut:])])
     order = None if last else step.order.cpu().clone()
     made = _LoweredStep(
         made_first,
-        made_second,
+        made_scale,
+        made_shift,
         clamp=step.clamp,
         picture=picture,
-        shift=delta[cut:].view(1, -1, 1, 1).clone(),
+        delta=delta[cut:].view(1, -1, 1, 1).clone(),
         order=order,
     )
     return (made, after, left) if order is None else (made, after[order], left[order])

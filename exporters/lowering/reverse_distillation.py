@@ -19,9 +19,13 @@ from torch import Tensor, nn
 
 from edgead.detectors._base import DetectorOutput
 from edgead.detectors.reverse_distillation import ReverseDistillation
+from edgead.exporters._qdq import Int8Recipe
 from edgead.exporters.lowering._fold import fold_backbone
 from edgead.exporters.lowering._unit import unit
 from edgead.exporters.lowering._upsampled_sum import UpsampledSum
+
+# Map arithmetic, which few values would blur.
+INT8 = Int8Recipe(keep_float=("together/*",))
 
 _EPS = 1e-8  # of torch.nn.functional.cosine_similarity
 

@@ -233,3 +233,54 @@ def test_weights_per_channel() -> None:
     np.testing.assert_allclose(scale, [1.0, 0.01, 2.0], rtol=1e-6)
     stored, scale = weights(np.array([[127.0, 1.0], [-1.0, -2.0]]), 1)
     np.testing.assert_array_equal(stored, [[127, 64], [-1, -127]])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("found", [Range(0.0, 700.0), Range(-300.0, 200.0)], ids=["all", "clipped"])
+def test_rounding_before_a_max_pool_is_rounding_behind_it(found: Range, shared: bool, tmp_path: Path) -> None:
+    """What the pool gives is the rounded pool of the floats; where others read its input, nothing moves."""
+    rng = np.random.default_rng(2)
+    sizes = {"first": (4, 3), "second": (4, 4), "third": (1, 4)}
+    tensors = [
+        numpy_helper.from_array(rng.normal(0, 1, (*size, 1, 1)).astype(np.float32), f"{name}.w")
+        for name, size in sizes.items()
+    ]
+    pool = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["turned"], perm=[0, 3, 1, 2], name="Transpose_0"),
+        helper.make_node("Cast", ["turned"], ["floats"], to=onnx.TensorProto.FLOAT, name="Cast_1"),
+        helper.make_node("Conv", ["floats", "first.w"], ["a"], name="first/Conv_2"),
+        helper.make_node("MaxPool", ["a"], ["pooled"], name="pool/MaxPool_3", **pool),
+        helper.make_node("Conv", ["pooled", "second.w"], ["b"], name="second/Conv_4"),
+        helper.make_node("Add", ["pooled", "b"], ["sum"], name="Add_5"),
+        helper.make_node("Conv", ["sum", "third.w"], ["anomaly_map"], name="third/Conv_6"),
+    ]
+    if shared:  # as where a detector's map reads what a pool reads
+        nodes.append(helper.make_node("Abs", ["a"], ["other"], name="Abs_7"))
+    graph = helper.make_graph(
+        nodes,
+        "edgead",
+        [helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, [1, 8, 10, 3])],
+        [helper.make_tensor_value_info("anomaly_map", onnx.TensorProto.FLOAT, [1, 1, 4, 5])],
+        tensors,
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(made, tmp_path / "graph.onnx")
+    ranges = {"floats": Range(0.0, 255.0), "pooled": found, "sum": Range(-900.0, 900.0)}
+    chosen = ("second/Conv_4",)
+    encoded_graph = onnx.load(encode(tmp_path / "graph.onnx", ranges, chosen, OPENVINO))
+    stands = [node.input[0] for node in encoded_graph.graph.node if node.op_type == "QuantizeLinear"]
+    assert stands == (["pooled"] if shared else ["a"])
+    given = "pooled.quantised" if shared else "pooled"
+    assert next(node for node in encoded_graph.graph.node if node.name == chosen[0]).input[0] == given
+
+    image = rng.integers(0, 256, (1, 8, 10, 3)).astype(np.uint8)
+    values = {}
+    for name, one, tensor in (("float", made, "pooled"), ("encoded", encoded_graph, given)):
+        one.graph.output.append(helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None))
+        onnx.save(one, tmp_path / f"{name}.onnx")
+        session = onnxruntime.InferenceSession(str(tmp_path / f"{name}.onnx"))
+        values[name] = session.run([tensor], {"image": image})[0]
+    expected = rounded(values["float"].astype(np.float64), found, symmetric=False)
+    assert len(np.unique(expected)) > 5
+    np.testing.assert_allclose(values["encoded"], expected, rtol=1e-6, atol=1e-6)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from edgead.bundle.reader import open_bundle
-from edgead.calibration.synthetic_defects import KINDS, paint
 from edgead.detectors._presets import PRESETS
 from edgead.errors import DatasetError, GateFailed, OutputError, UsageError
 from edgead.workflows import _select_measure as measuring
@@ -173,17 +172,3 @@ def test_accuracy_is_the_mean_over_groups() -> None:
     """Good 1 and 2: against 0 no pair is right, against 3 all are, against 1.5 half."""
     judged = Judged(np.zeros((5, 1, 1, 3), np.uint8), (0, 0, 1, 1, 1), ("", "", "a", "b", "c"))
     assert judged.accuracy(np.array([1.0, 2.0, 0.0, 3.0, 1.5])) == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_stronger_defect_changes_more_and_only_a_part(kind: str) -> None:
-    image = np.random.default_rng(1).integers(0, 256, (60, 90, 3)).astype(np.uint8)
-    before = image.copy()
-    changes = [
-        np.abs(paint(image, kind, strength, 5).astype(int) - image).sum() for strength in (0.1, 0.5, 1.0)
-    ]
-    assert 0 < changes[0] < changes[1] < changes[2]
-    assert np.array_equal(image, before)
-    found = paint(image, kind, 1.0, 5)
-    assert np.array_equal(found, paint(image, kind, 1.0, 5))
-    assert (found == image).all(2).mean() > 0.5
