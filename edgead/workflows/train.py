@@ -13,7 +13,7 @@ from edgead.calibration.drift import score_quantiles
 from edgead.data.folder import good_images, hash_items
 from edgead.data.split import reserve
 from edgead.discovery import load as load_plugin
-from edgead.errors import UsageError
+from edgead.errors import EngineError, InputError, UsageError
 from edgead.progress import Progress, Silent
 from edgead.tiling import Tiling, laid_out
 from edgead.types import Geometry
@@ -182,6 +182,15 @@ def train(
         progress=progress,
         **options,
     )
+    try:
+        scores = model_side(
+            network, images.pixels[list(reserved)], progress=progress, name="reserved images"
+        ).scores
+    except EngineError as error:
+        raise InputError(
+            f"training diverged, no MODEL was written: {error.args[0].partition(';')[0]}; look for odd "
+            "images among the good ones, or train with --restart and another --seed"
+        ) from error
     info = model_file.ModelInfo(
         detector=preset["detector"],
         preset=detector,
@@ -194,11 +203,7 @@ def train(
             "reserve_share": reserve_share,
             "train_hashes": fingerprint["images to train on"],
             "reserved_hashes": fingerprint["reserved images"],
-            "reserved_scores": score_quantiles(
-                model_side(
-                    network, images.pixels[list(reserved)], progress=progress, name="reserved images"
-                ).scores
-            ),
+            "reserved_scores": score_quantiles(scores),
             "skipped": [str(item.path) for item in images.skipped],
             **_origin(training.FROZEN, source),
             "recipe": recipe,

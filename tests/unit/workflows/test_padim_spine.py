@@ -10,7 +10,7 @@ import torch
 
 from edgead.detectors import model_file
 from edgead.detectors._presets import PRESETS
-from edgead.errors import UsageError
+from edgead.errors import InputError, UsageError
 from edgead.workflows.export import export, installed_defaults
 from edgead.workflows.train import train
 from edgead.workflows.verify import verify
@@ -38,6 +38,26 @@ def test_every_engine_is_torch(spine: Any, tmp_path: Path, monkeypatch: pytest.M
 def test_steps_are_not_silently_ignored(spine: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--steps 5: this detector is fitted in closed form"):
         train("padim", spine.data, tmp_path / "m", steps=5)
+
+
+def test_a_network_without_finite_scores_is_no_model(
+    spine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgead.training import padim
+
+    real = padim.fit
+
+    def poisoned(detector: Any, *args: Any, **options: Any) -> Any:
+        found = real(detector, *args, **options)
+        for buffer in detector.buffers():
+            if buffer.is_floating_point():
+                buffer.fill_(torch.nan)
+        return found
+
+    monkeypatch.setattr(padim, "fit", poisoned)
+    with pytest.raises(InputError, match=r"training diverged, no MODEL was written: .* no finite score for"):
+        train("padim", spine.data, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.slow
