@@ -40,6 +40,7 @@ _NAMED = 5
 # for SimpleNet, which cost 0.2 points of AU-PRO; int8 at 0.12 cost 0.6, at 0.5 more than 1.4.
 MAP_ERROR = 0.1
 _TRIED = 24  # images that layers are tried on, half of them with a defect
+_ALL, _SOME = slice(None), slice(None, None, 3)  # of them, for all layers together and for each alone
 _MACS_PER_US, _BYTES_PER_US = 1.0e5, 2.0e4
 # Decoded at once to choose from, as multiples of what is wanted.
 _POOL = 4
@@ -181,12 +182,12 @@ class Int8Builder:
             assert made is not None, "error comes first"
             return self.score(made.main_file, target, pixels, progress, "fp32")
 
-        def error(kept: Collection[str]) -> float:
+        def error(kept: Collection[str], part: slice = _ALL) -> float:
             nonlocal encoded, made
             encoded = encode(source, ranges, kept, encoding)
             if stand_in is None:
                 made = exporter.compile(encoded, target, self.out)
-            return map_error(scored(self.pixels, Silent()).maps, self.maps)
+            return map_error(scored(self.pixels[part], Silent()).maps, self.maps[part])
 
         def gate(kept: Collection[str]) -> tuple[str, ...]:
             nonlocal side
@@ -197,6 +198,7 @@ class Int8Builder:
             names,
             goal=self.goal,
             error=error,
+            alone=lambda name: error([name], _SOME),
             gate=gate,
             microseconds=lambda: _float_times(source, names),
             progress=self.progress,
