@@ -25,6 +25,7 @@ def save(model: Any, path: Path) -> tuple[Path, ...]:
     large = model.ByteSize() > EMBED_LIMIT_BYTES
     data = path.with_name(path.name + ".data")
     try:
+        data.unlink(missing_ok=True)  # onnx.save would append to it
         onnx.save(model, path, save_as_external_data=large, location=data.name, size_threshold=1024)
     except OSError as err:
         raise OutputError(f"cannot write {path}: {err.strerror or err}") from err
