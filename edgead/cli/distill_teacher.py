@@ -29,7 +29,7 @@ def command(
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Images per step. Default: 16; short run: 8.")] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Adam's learning rate. Default: 1e-4; short run: 2e-3.")
+        float | None, typer.Option(help="The optimiser's learning rate. Default: 1e-4; short run: 2e-3.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,

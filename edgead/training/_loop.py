@@ -10,10 +10,10 @@ from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from edgead.errors import DatasetError, InputError
 from edgead.progress import Progress
+from edgead.training._muon import AnyOptimiser
 
 _Item = TypeVar("_Item")
 
@@ -56,7 +56,7 @@ class Falling(Protocol):
     def drop_at(self) -> float: ...
 
 
-def set_rate(optimiser: Optimizer, recipe: Falling, step: int) -> None:
+def set_rate(optimiser: AnyOptimiser, recipe: Falling, step: int) -> None:
     """Give all parameters the rate of step `step`, which counts from 0, as the recipe's schedule has it."""
     if recipe.schedule == "paper":
         factor = 0.1 if step >= int(recipe.drop_at * recipe.steps) else 1.0
@@ -78,7 +78,7 @@ class Steps:
         self.done = 0
         self.history: list[dict[str, float]] = []
 
-    def descend(self, losses: Tensor, names: Sequence[str], optimiser: Optimizer) -> list[float]:
+    def descend(self, losses: Tensor, names: Sequence[str], optimiser: AnyOptimiser) -> list[float]:
         """One step of `optimiser` down the sum of `losses`, which are called `names`; returns their values.
 
         Raises:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from edgead.bundle._storage import output_error, replace_file
 from edgead.errors import OutputError
+from edgead.training._muon import AnyOptimiser
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,17 +30,17 @@ class Snapshot:
     values: dict[str, Any]
 
 
-def pack(network: nn.Module, optimiser: Optimizer, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of what a training by one optimiser goes on from: ``now.*``, ``adam.*`` and `extra`."""
+def pack(network: nn.Module, optimiser: AnyOptimiser, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of what a training by one optimiser goes on from: ``now.*``, ``optimiser.*`` and `extra`."""
     tensors = {f"now.{key}": value for key, value in network.state_dict().items()} | dict(extra)
     for index, moments in optimiser.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{key}": value for key, value in moments.items()}
+        tensors |= {f"optimiser.{index}.{key}": value for key, value in moments.items()}
     # Distinct copies: safetensors refuses tensors that share memory.
     return {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
 
 
 def unpack(
-    tensors: Mapping[str, Tensor], network: nn.Module, optimiser: Optimizer, extra: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor], network: nn.Module, optimiser: AnyOptimiser, extra: Mapping[str, Tensor]
 ) -> None:
     """Put back what `pack` took, in place."""
     moments: dict[int, dict[str, Tensor]] = {}
@@ -48,7 +48,7 @@ def unpack(
     for key, value in tensors.items():
         if key.startswith("now."):
             weights[key.removeprefix("now.")] = value
-        elif key.startswith("adam."):
+        elif key.startswith("optimiser."):
             _, index, name = key.split(".")
             moments.setdefault(int(index), {})[name] = value
     network.load_state_dict(weights)

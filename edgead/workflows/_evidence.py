@@ -118,10 +118,11 @@ class Evidence:
         good, anomalous = side.scores[:count], side.scores[self.judged :]
         image = auroc([*good, *anomalous], [0] * count + [1] * len(anomalous))
         if not self.masks:
-            return Defects(image, None)
+            return Defects(image, None, min(count, self.defects))
         clean = np.zeros_like(self.masks[0])
         maps = [*side.maps[:count], *side.maps[-len(self.masks) :]]
-        return Defects(image, au_pro(maps, [clean] * count + list(self.masks)))
+        pro = au_pro(maps, [clean] * count + list(self.masks))
+        return Defects(image, pro, min(count, self.defects))
 
     def thresholds(self, side: Side, choice: ThresholdChoice) -> Thresholds:
         """Limits of one side from its own scores of these images."""

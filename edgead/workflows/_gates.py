@@ -39,10 +39,12 @@ class Defects:
     Attributes:
         auroc: image AUROC of all.
         au_pro: of the faint ones.
+        images: on at least so many good images and as many defects.
     """
 
     auroc: float | None
     au_pro: float | None
+    images: int
 
 
 _COLLAPSE = 0.05
@@ -99,15 +101,12 @@ def au_pro_failures(reference: float | None, target: float | None, precision: Pr
     yield from _fell("AU-PRO", reference, target, GATES[precision].au_pro_drop)
 
 
-def collapse_failures(reference: Defects, target: Defects, images: int) -> Iterator[str]:
+def collapse_failures(reference: Defects, target: Defects) -> Iterator[str]:
     """Whether an engine lost sight of synthetic defects: no measure of real ones, but a collapse shows.
 
-    Args:
-        reference: of the reference, on at least `images` good images and as many defects.
-        target: the same of the target.
-        images: of so few, one that changes its place counts much.
+    Of few images, one that changes its place counts much.
     """
-    drop = max(_COLLAPSE, 1 / max(images, 1))
+    drop = max(_COLLAPSE, 1 / max(reference.images, 1))
     yield from _fell("image AUROC of synthetic defects", reference.auroc, target.auroc, drop)
     yield from _fell("AU-PRO of faint synthetic defects", reference.au_pro, target.au_pro, drop)
 

@@ -60,7 +60,7 @@ def distill_teacher(
         steps: None = the paper's 60 000. Fewer than 10 000 are a short run, see
             `DistillationRecipe.of_steps`.
         batch: images per step; None = the paper's 16, of a short run 8.
-        rate: Adam's, the highest; None = the paper's 1e-4, of a short run 2e-3.
+        rate: the optimiser's, the highest; None = the paper's 1e-4, of a short run 2e-3.
         seed: of every random choice.
         overwrite: replace a file at `output`.
         restart: forget an unfinished distillation toward `output`.

@@ -379,7 +379,7 @@ def _report(
     failures = (
         *parity_failures(parity, precision),
         *auroc_failures(*labelled, precision, None),
-        *collapse_failures(*seen, min(len(evidence.good), evidence.defects)),
+        *collapse_failures(*seen),
     )
     auroc_before, auroc = labelled if evidence.labelled else (one.auroc for one in seen)
     return TargetReport(parity, auroc_before, auroc, failures, limits, size_bytes=0)

@@ -33,8 +33,7 @@ SIZE = (256, 256)
 SETTLING = 16  # images for batch norms
 CALIBRATION = 48  # images for INT8_PTQ
 CORESET_DIM = 32
-RIDGE = 1e-4  # of the mean squared value
-STEPS, BATCH = 40, 8  # of a student's training
+STEPS, BATCH = 40, 8  # of a student's or a decoder's training
 MODELS: dict[str, Callable[[], Any]] = {
     "patchcore": Patchcore,
     "padim": Padim,
@@ -75,15 +74,15 @@ def build(name: str, fit: Any, bank: int) -> Any:
     net = model.model.eval()
     images = model.pre_processor(tensor(fit[:SETTLING])).clone()
     holder = {"stfpm": "teacher_model", "reverse_distillation": "encoder"}.get(name, "feature_extractor")
-    backbone = getattr(net, holder)
-    backbone = getattr(backbone, "feature_extractor", backbone)
+    frozen = getattr(net, holder)
+    backbone = getattr(frozen, "feature_extractor", frozen)
     taps = settle(backbone, backbone, images)
     if name == "stfpm":
-        teach(model, model.pre_processor(tensor(fit)).clone())
+        teach(model, frozen, model.pre_processor(tensor(fit)).contiguous())
     elif name == "reverse_distillation":
         coded = settle(net.bottleneck, net.bottleneck, list(taps))
         settle(net.decoder, net.decoder, coded)
-        rebuild(net.decoder, coded, taps)
+        teach(model, frozen, model.pre_processor(tensor(fit)).contiguous())
     elif name in ("padim", "patchcore"):
         net.train()
         with torch.no_grad():
@@ -98,14 +97,15 @@ def build(name: str, fit: Any, bank: int) -> Any:
     return model
 
 
-def teach(model: Any, images: torch.Tensor) -> None:
-    """Train a student as anomalib does, from its random start, for a few steps.
+def teach(model: Any, frozen: nn.Module, images: torch.Tensor) -> None:
+    """Train a student or a decoder as anomalib does, from its random start, for a few steps.
 
-    One that equals its teacher but for little noise has maps that any rounding moves by more than they vary.
+    The map of a random decoder is the same everywhere, and that of a student which equals its teacher but for
+    little noise is nearly nothing: any rounding would move them by more than they vary.
     """
     net, optimiser = model.model, model.configure_optimizers()
     net.train()
-    net.teacher_model.eval()
+    frozen.eval()
     for step in range(STEPS):
         chosen = torch.arange(step * BATCH, (step + 1) * BATCH) % len(images)
         loss = model.loss(*net(images[chosen]))
@@ -113,31 +113,6 @@ def teach(model: Any, images: torch.Tensor) -> None:
         loss.backward()
         optimiser.step()
     net.eval()
-
-
-def rebuild(decoder: Any, coded: torch.Tensor, taps: Any) -> None:
-    """Fit the last convolution of each of the decoder's parts to the teacher's maps, by least squares.
-
-    The map of a random decoder is the same everywhere, and any rounding moves it by more than it varies.
-    """
-    x = coded
-    with torch.no_grad():
-        parts = (decoder.layer1, decoder.layer2, decoder.layer3)
-        for part, wanted in zip(parts, reversed(list(taps)), strict=True):
-            last = part[-1]
-            before = part[:-1](x)
-            inner = torch.relu(last.bn2(last.conv2(torch.relu(last.bn1(last.conv1(before))))))
-            points, goal = (one.permute(0, 2, 3, 1).flatten(0, 2) for one in (inner, wanted - before))
-            points = torch.cat([points, torch.ones(len(points), 1)], 1)
-            square = points.T @ points
-            square.diagonal().add_(RIDGE * square.diagonal().mean())
-            found = torch.linalg.solve(square, points.T @ goal)
-            last.conv3.weight.copy_(found[:-1].T[:, :, None, None])
-            last.bn3.running_mean.zero_()
-            last.bn3.running_var.fill_(1 - last.bn3.eps)
-            last.bn3.weight.fill_(1)
-            last.bn3.bias.copy_(found[-1])
-            x = part(x)
 
 
 def restore(name: str, checkpoint: str) -> Any:

@@ -54,8 +54,8 @@ def test_an_engine_that_marks_other_pixels_is_seen_though_its_scores_hold(tmp_pa
     assert right.auroc == wrong.auroc == 1.0
     assert right.au_pro is not None
     assert right.au_pro > 0.95
-    assert not list(collapse_failures(right, right, 20))
-    (failure,) = collapse_failures(right, wrong, 20)
+    assert not list(collapse_failures(right, right))
+    (failure,) = collapse_failures(right, wrong)
     assert failure.startswith(f"AU-PRO of faint synthetic defects fell from {right.au_pro:.4f} to ")
 
 
