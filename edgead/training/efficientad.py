@@ -51,7 +51,8 @@ class EfficientAdRecipe:
         schedule: ``paper``: a tenth of the rate after `drop_at` of the steps; ``one_cycle``: it rises for a
             tenth of the steps, then falls to 0 as a cosine does.
         decay: Adam's weight decay.
-        hard_share: of a step's squared differences that count, the largest.
+        hard_share: of a step's squared differences that count, the largest. The paper's thousandth teaches
+            little in few steps: presets take more for those.
         grey_share: of the penalty images that are shown in grey.
         save_every: steps between two saved states.
         min_images: good images to train on, at least.

@@ -20,12 +20,21 @@ using Random = std::mt19937;
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr std::uint64_t kLevels[] = {0, EDGEAD_CPU_AVX2, EDGEAD_CPU_AVX2 | EDGEAD_CPU_AVX512, ~std::uint64_t{0}};
 
 enum class Fill {
   normal, heavy_tails, outliers, alike, constant, shifted, tiny, huge, not_finite, few_axes, clusters, off_axes, copies,
   count
 };
+
+// Masks that leave different features of this CPU.
+std::vector<std::uint64_t> levels() {
+  std::vector<std::uint64_t> masks;
+  for (const std::uint64_t mask : {std::uint64_t{0}, EDGEAD_CPU_AVX2, EDGEAD_CPU_AVX2 | EDGEAD_CPU_AVX512,
+                                   ~std::uint64_t{0}})
+    if (masks.empty() || (mask & edgead::cpu_features()) != (masks.back() & edgead::cpu_features()))
+      masks.push_back(mask);
+  return masks;
+}
 
 std::uint32_t between(Random &random, std::uint32_t low, std::uint32_t high) {
   return std::uniform_int_distribution<std::uint32_t>(low, high)(random);
@@ -163,7 +172,7 @@ void run(edgead_bank_search *search, const float *queries, std::vector<std::int3
 void check_levels(const Case &made, const float *bank, const float *queries, std::uint32_t threads) {
   const std::vector<double> best = nearest(made, queries);
   std::vector<std::int32_t> first;
-  for (const std::uint64_t mask : kLevels) {
+  for (const std::uint64_t mask : levels()) {
     edgead_bank_search *search = create(bank, made, threads, mask);
     if (search == nullptr) continue;
     std::vector<std::int32_t> indices(made.queries, -1);
@@ -282,7 +291,7 @@ void test_points_are_never_farther_apart() {
   int with_axes = 0;
   for (int round = 0; round < 40; ++round) {
     const Case made = random_case(random, round % 2 == 0 ? Fill::few_axes : Fill::off_axes);
-    for (const std::uint64_t mask : kLevels) {
+    for (const std::uint64_t mask : levels()) {
       edgead::BankIndex index;
       CHECK_EQ(index.prepare(made.bank.data(), made.bank.size() * sizeof(float), made.vectors, made.dim, mask,
                              {nullptr, 0}), EDGEAD_OK);
