@@ -288,7 +288,7 @@ void test_rows_are_never_farther_apart() {
 // The bound that all rests on: points are no farther apart than their vectors, but for what rounding did.
 void test_points_are_never_farther_apart() {
   Random random(13);
-  int with_axes = 0;
+  int with_axes = 0, tried = 0;
   for (int round = 0; round < 40; ++round) {
     const Case made = random_case(random, round % 2 == 0 ? Fill::few_axes : Fill::off_axes);
     for (const std::uint64_t mask : levels()) {
@@ -297,7 +297,7 @@ void test_points_are_never_farther_apart() {
                              {nullptr, 0}), EDGEAD_OK);
       edgead::BankPoints points;
       CHECK(index.allocate(points));
-      with_axes += index.code_dim() < made.dim;
+      with_axes += index.code_dim() < made.dim, ++tried;
       for (std::uint32_t i = 0; i < made.queries; ++i) {
         const float *rows[] = {made.query.data() + std::size_t{i} * made.dim,
                                index.vector(between(random, 0, made.vectors - 1)), index.vector(i % made.vectors)};
@@ -313,7 +313,7 @@ void test_points_are_never_farther_apart() {
       }
     }
   }
-  CHECK(with_axes > 80);  // of 160
+  CHECK(2 * with_axes > tried);
 }
 
 void test_the_first_of_equals() {
