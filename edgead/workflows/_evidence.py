@@ -117,12 +117,12 @@ class Evidence:
         count = len(self.good)
         good, anomalous = side.scores[:count], side.scores[self.judged :]
         image = auroc([*good, *anomalous], [0] * count + [1] * len(anomalous))
+        images = min(count, self.defects)
         if not self.masks:
-            return Defects(image, None, min(count, self.defects))
+            return Defects(image, None, images)
         clean = np.zeros_like(self.masks[0])
         maps = [*side.maps[:count], *side.maps[-len(self.masks) :]]
-        pro = au_pro(maps, [clean] * count + list(self.masks))
-        return Defects(image, pro, min(count, self.defects))
+        return Defects(image, au_pro(maps, [clean] * count + list(self.masks)), images)
 
     def thresholds(self, side: Side, choice: ThresholdChoice) -> Thresholds:
         """Limits of one side from its own scores of these images."""

@@ -78,11 +78,11 @@ def build(name: str, fit: Any, bank: int) -> Any:
     backbone = getattr(frozen, "feature_extractor", frozen)
     taps = settle(backbone, backbone, images)
     if name == "stfpm":
-        teach(model, frozen, model.pre_processor(tensor(fit)).contiguous())
+        teach(model, frozen, fit)
     elif name == "reverse_distillation":
         coded = settle(net.bottleneck, net.bottleneck, list(taps))
         settle(net.decoder, net.decoder, coded)
-        teach(model, frozen, model.pre_processor(tensor(fit)).contiguous())
+        teach(model, frozen, fit)
     elif name in ("padim", "patchcore"):
         net.train()
         with torch.no_grad():
@@ -97,12 +97,14 @@ def build(name: str, fit: Any, bank: int) -> Any:
     return model
 
 
-def teach(model: Any, frozen: nn.Module, images: torch.Tensor) -> None:
+def teach(model: Any, frozen: nn.Module, fit: Any) -> None:
     """Train a student or a decoder as anomalib does, from its random start, for a few steps.
 
     The map of a random decoder is the same everywhere, and that of a student which equals its teacher but for
     little noise is nearly nothing: any rounding would move them by more than they vary.
     """
+    # Contiguous: anomalib's loss of Reverse Distillation views what the encoder makes of them as vectors.
+    images = model.pre_processor(tensor(fit)).contiguous()
     net, optimiser = model.model, model.configure_optimizers()
     net.train()
     frozen.eval()

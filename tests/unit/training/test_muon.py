@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead.training._distillation import DistillationRecipe
 from edgead.training._loop import one_cycle, set_rate
 from edgead.training._muon import ConvolutionMuon, Method, optimiser
 from edgead.training._state import pack, unpack
@@ -24,15 +25,19 @@ def network() -> nn.Sequential:
     )
 
 
+def down(how: Any, loss: Tensor) -> None:
+    how.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    how.step()
+
+
 def descend(net: nn.Module, how: Any, steps: int, first: int = 0) -> Tensor:
     """Mean squared error after `steps` steps, each with images of its own."""
     loss = torch.zeros(())
     for step in range(first, first + steps):
         image = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(step))
         loss = (net(image) - F.avg_pool2d(image, 7, 1).sum(1, keepdim=True)).square().mean()
-        how.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        how.step()
+        down(how, loss)
     return loss.detach()
 
 
@@ -52,11 +57,8 @@ def test_a_kernel_moves_by_an_orthogonal_matrix_as_far_as_adam_would() -> None:
 
 
 def test_both_get_the_rate_of_the_schedule() -> None:
-    class Recipe:
-        steps, rate, schedule, drop_at = 10, RATE, "one_cycle", 0.95
-
     made = ConvolutionMuon(network(), 1.0, 0.0)
-    set_rate(made, Recipe(), 5)  # type: ignore[arg-type]
+    set_rate(made, DistillationRecipe(steps=10, rate=RATE, schedule="one_cycle"), 5)
     assert [group["lr"] for group in made.param_groups] == [RATE * one_cycle(5, 10)] * 2
 
 
@@ -88,9 +90,7 @@ def uneven(method: Method, rate: float) -> float:
             group["lr"] = rate * one_cycle(step, 200)
         images = F.conv2d(torch.randn(64, 32, 1, 1, generator=random), mixed[:, :, None, None])
         loss = (net(images) - F.conv2d(images, wanted[:, :, None, None])).square().mean()
-        how.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        how.step()
+        down(how, loss)
     return float((net.weight.detach()[:, :, 0, 0] - wanted).square().mean() / wanted.square().mean())
 
 
