@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from edgead.errors import EngineError, OutputError, RuntimeMissingError
 from edgead.exporters._base import CompiledTarget, Exporter
+from edgead.exporters._fast_convolution import replace_convolutions
 from edgead.exporters._qdq import OPENVINO, Encoding
 from edgead.runtimes._graph import last_line
 from edgead.runtimes._openvino import MISSING, openvino
@@ -17,12 +18,16 @@ class OpenVINOExporter(Exporter):
     """Weights stay in float32: OpenVINO would halve them by default and fp32 would no longer be the model.
 
     bf16 is no other file, the runtime asks for it when it compiles the same IR.
+
+    Attributes:
+        fast: whether float graphs compute large convolutions with fewer products, where that pays.
     """
 
     engine = "openvino"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "bf16", "int8")
     encoding: ClassVar[Encoding | None] = OPENVINO
     chooses_rest: ClassVar[bool] = True
+    fast: bool = True
 
     def folder(self, target: Target) -> str:
         """One folder for fp32 and bf16."""
@@ -38,6 +43,7 @@ class OpenVINOExporter(Exporter):
             model = package.convert_model(graph)
         except Exception as err:
             raise EngineError(f"OpenVINO cannot convert {graph.name}: {last_line(err)}") from err
+        fast = self.fast and target.precision != "int8" and replace_convolutions(model) > 0
         # Names that OpenVINO makes up count the process's nodes; the same graph shall give the same bytes.
         for index, node in enumerate(model.get_ordered_ops()):
             if node.get_type_name() != "Parameter":
@@ -53,5 +59,5 @@ class OpenVINOExporter(Exporter):
             main_file=main,
             files=(main, weights),
             tools={"openvino": package.__version__.split("-")[0]},
-            config={"compress_to_fp16": "False"},
+            config={"compress_to_fp16": "False", **({"convolutions": "fast"} if fast else {})},
         )

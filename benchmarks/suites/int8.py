@@ -18,6 +18,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -40,9 +41,41 @@ from edgead.workflows.verify import verify
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from edgead.runtimes._base import Runtime
+
 BORDER, BORDER_BAR = 2, 1.5
 CALIBRATION = 300
 IMAGES = 16
+
+
+def in_turn(
+    runtimes: Mapping[str, Runtime], pixels: npt.NDArray[np.uint8], rounds: int
+) -> tuple[dict[str, float], dict[str, npt.NDArray[np.float32]]]:
+    """Each one's median milliseconds, one image per runtime in turn, and its raw maps of all images."""
+    times: dict[str, list[float]] = {name: [] for name in runtimes}
+    maps = {
+        name: np.stack([runtime.infer(image[None]).anomaly_map[0].copy() for image in pixels])
+        for name, runtime in runtimes.items()
+    }
+    for turn in range(-3, rounds):
+        for name, runtime in runtimes.items():
+            begin = time.perf_counter()
+            runtime.infer(pixels[turn % len(pixels)][None])
+            if turn >= 0:
+                times[name].append(1e3 * (time.perf_counter() - begin))
+    return {name: float(np.median(values)) for name, values in times.items()}, maps
+
+
+def opened(bundle: Bundle, threads: int, stack: ExitStack) -> dict[str, Runtime]:
+    """Every target of the bundle, until `stack` closes."""
+    found = {}
+    for entry in bundle.manifest.targets:
+        target = Target.parse(entry.target)
+        runtime = runtime_for(target.engine).open(
+            bundle.path(entry.main_file), target, threads=threads, rest=entry.rest
+        )
+        found[entry.target] = stack.enter_context(runtime)
+    return found
 
 
 def measure(
@@ -52,30 +85,9 @@ def measure(
 
     Then how far apart the int8 maps of both engines are.
     """
-    times: dict[str, list[float]] = {}
-    maps: dict[str, npt.NDArray[np.float32]] = {}
     with ExitStack() as stack:
-        opened = {}
-        for entry in bundle.manifest.targets:
-            name, target = entry.target, Target.parse(entry.target)
-            path = bundle.path(entry.main_file)
-            runtime = runtime_for(target.engine).open(path, target, threads=threads, rest=entry.rest)
-            opened[name] = stack.enter_context(runtime)
-            times[name] = []
-            maps[name] = np.stack([runtime.infer(image[None]).anomaly_map[0].copy() for image in pixels])
-        for turn in range(-3, rounds):
-            for name, runtime in opened.items():
-                begin = time.perf_counter()
-                runtime.infer(pixels[turn % len(pixels)][None])
-                if turn >= 0:
-                    times[name].append(1e3 * (time.perf_counter() - begin))
-    found = {
-        name: {
-            "p50_ms": float(np.median(values)),
-            **_error(maps[name], maps[_fp32(name)]),
-        }
-        for name, values in times.items()
-    }
+        times, maps = in_turn(opened(bundle, threads, stack), pixels, rounds)
+    found = {name: {"p50_ms": p50, **_error(maps[name], maps[_fp32(name)])} for name, p50 in times.items()}
     one, other = (each for name, each in maps.items() if name.endswith(":int8"))
     return found, _error(one, other)
 

@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +36,9 @@ from edgead.detectors.simplenet import SimpleNet
 from edgead.exporters.lowering._patch_affine import forms, poolings
 from edgead.exporters.lowering.simplenet import LoweredSimpleNet, affine, lower
 from edgead.exporters.onnx_exporter import trace
+from edgead.exporters.openvino_exporter import OpenVINOExporter
+from edgead.runtimes._openvino import openvino
+from edgead.types import Target
 
 MACS_BAR = 2.5
 ERROR_BAR = 1e-5  # of the map's range, fp32
@@ -104,17 +106,19 @@ def macs(model: onnx.ModelProto) -> int:
 
 
 def engine_run(engine: str, path: Path, inputs: Mapping[str, Tensor], threads: int) -> Run:
-    """The graph opened in an engine, ready to be run on fixed inputs."""
+    """The graph as it ships for an engine, ready to be run on fixed inputs."""
     arrays = {name: value.numpy() for name, value in inputs.items()}
     if engine.startswith("openvino"):
         hint = {"fp32": "f32", "bf16": "bf16"}[engine.split(":")[1]]
         config = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
         if threads:
             config["INFERENCE_NUM_THREADS"] = threads
-        compiled = openvino.Core().compile_model(path, "CPU", config)
+        made = OpenVINOExporter().compile(path, Target.parse(engine), path.with_suffix(""))
+        package = openvino()
+        compiled = package.Core().compile_model(made.main_file, "CPU", config)
         request = compiled.create_infer_request()
         for name, array in arrays.items():
-            request.set_tensor(name, openvino.Tensor(array))
+            request.set_tensor(name, package.Tensor(array))
 
         def run_openvino() -> np.ndarray[Any, Any]:
             request.infer()

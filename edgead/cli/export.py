@@ -23,6 +23,14 @@ class Ranges(str, Enum):
     PERCENTILE = "percentile"
 
 
+class Convolutions(str, Enum):
+    """How float targets of OpenVINO compute large convolutions."""
+
+    AUTO = "auto"
+    FAST = "fast"
+    PLAIN = "plain"
+
+
 class Compatibility(str, Enum):
     """Other GPUs that a plan of TensorRT runs on."""
 
@@ -95,6 +103,14 @@ def command(
             "a side.",
         ),
     ] = Ranges.MSE,
+    convolutions: Annotated[
+        Convolutions,
+        typer.Option(
+            help="Of openvino in fp32 and bf16: fast computes large convolutions with half the products, "
+            "plain leaves them as they are. Default: fast where this CPU has AVX2 and no AMX; name "
+            "one for another device: --convolutions plain.",
+        ),
+    ] = Convolutions.AUTO,
     cuda_arch: Annotated[
         list[str] | None,
         typer.Option(
@@ -148,6 +164,7 @@ def command(
         targets=target,
         unverified=unverified or (),
         tensorrt=_options(cuda_arch, cuda_compatibility, timing_cache, workspace),
+        convolutions=convolutions.value,
         choice=ThresholdChoice(false_positive_rate=fpr, validation=validation, recall=recall),
         accept=accept,
         overwrite=overwrite,

@@ -4,29 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from edgead.benchmarks.environment import record
 from edgead.errors import RuntimeMissingError, UsageError
 from edgead.exporters._base import Exporter
 from edgead.exporters._registry import exporter_for
 from edgead.exporters._tensorrt import TensorRTOptions, TypedPlanExporter
+from edgead.exporters.openvino_exporter import OpenVINOExporter
 from edgead.runtimes._registry import availability
 from edgead.types import Target
 
+Convolutions = Literal["auto", "fast", "plain"]
 _EXAMPLE = "tensorrt_rtx:fp16:cuda"
 
 
 @dataclass(frozen=True, slots=True)
 class Exporters:
-    """Engine name to exporter; those of TensorRT with `tensorrt`, None for its defaults."""
+    """Engine name to exporter.
+
+    Attributes:
+        tensorrt: of those of TensorRT, None for its defaults.
+        convolutions: whether those of OpenVINO write float graphs with fewer products; "auto": where this CPU
+            is of the kind that was measured.
+    """
 
     tensorrt: TensorRTOptions | None = None
+    convolutions: Convolutions = "auto"
 
     def __call__(self, engine: str) -> Exporter:
         """As `exporter_for`."""
         made = exporter_for(engine)
         if self.tensorrt is not None and isinstance(made, TypedPlanExporter):
             made.options = self.tensorrt
+        if isinstance(made, OpenVINOExporter):
+            made.fast = self._fast()
         return made
+
+    def _fast(self) -> bool:
+        flags = set(record().cpu_flags)
+        # AMX multiplies so fast that less would be saved than what is moved takes.
+        measured = "avx2" in flags and not flags & {"amx_bf16", "amx_tile"}
+        return measured if self.convolutions == "auto" else self.convolutions == "fast"
 
 
 def choose(

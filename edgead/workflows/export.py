@@ -41,7 +41,7 @@ from edgead.tiling import joined
 from edgead.types import Target, Thresholds
 from edgead.workflows import _export_bundle as parts
 from edgead.workflows._evidence import Evidence, ThresholdChoice, gather
-from edgead.workflows._export_targets import Exporters, choose
+from edgead.workflows._export_targets import Convolutions, Exporters, choose
 from edgead.workflows._gates import auroc_failures, collapse_failures, decisions, parity_failures
 from edgead.workflows._images import Skipped
 from edgead.workflows._int8 import MAP_ERROR, Int8Builder, calibrate, tried_images
@@ -119,6 +119,7 @@ def export(
     targets: Sequence[str] | None = None,
     unverified: Sequence[str] = (),
     tensorrt: TensorRTOptions | None = None,
+    convolutions: Convolutions = "auto",
     choice: ThresholdChoice | None = None,
     accept: bool = False,
     overwrite: bool = False,
@@ -145,6 +146,7 @@ def export(
             they are built from, in ONNX Runtime on the CPU; the bundle says so, and where one is opened it
             has to pass its self-test.
         tensorrt: how plans of TensorRT are built; None = by default, and whether or not there are any.
+        convolutions: of OpenVINO's float targets, see `Exporters`.
         choice: how thresholds are chosen; None = from good images, at 1 % false positives.
         accept: write the bundle although a target misses its gate.
         overwrite: replace a bundle that stands at `output`.
@@ -170,7 +172,7 @@ def export(
     from edgead.exporters.onnx_exporter import export_graph
 
     show, choice = progress or Silent(), choice or ThresholdChoice()
-    exporters = Exporters(tensorrt)
+    exporters = Exporters(tensorrt, convolutions)
     chosen = None if targets is None else choose(targets, unverified, exporters)
     detector, info = load(model)
     lowering = load_plugin("edgead.exporters.lowering", detector.name, kind="lowering")
