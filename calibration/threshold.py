@@ -20,6 +20,7 @@ DEFAULT_FALSE_POSITIVE_RATE = 0.01
 _TAIL_SHARE = 0.25
 _NO_SPREAD_SHARE = 0.01
 _NO_SPREAD_LEAST = 1e-6
+_NEAR = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,23 +104,67 @@ def from_good(scores: npt.ArrayLike, *, false_positive_rate: float = DEFAULT_FAL
         text = (
             f"above the highest of {count} good images by {step:.2f} times the mean excess of the top quarter"
         )
-    bound = rate_upper_bound(above, count)
-    return Choice(
-        threshold,
-        float(np.median(ordered)),
-        {
-            "rule": rule,
-            "images": count,
-            "false_positive_rate": false_positive_rate,
-            "quantile": 1 - false_positive_rate,
-            "good_above": above,
-            "rate_expected_at_most": (above + 1) / (count + 1),
-            "rate_upper_95": bound,
-            "text": f"{text}; asked for a false-positive rate of {false_positive_rate:.2%}; "
-            f"if the line's good parts are like these images, the true rate is below {bound:.1%} "
-            "with 95 % confidence",
-        },
+    method = {"rule": rule, **_good_method(text, above, count, false_positive_rate)}
+    return Choice(threshold, float(np.median(ordered)), method)
+
+
+def carried_over(
+    limit: float,
+    before: npt.ArrayLike,
+    after: npt.ArrayLike,
+    *,
+    good: int,
+    false_positive_rate: float = DEFAULT_FALSE_POSITIVE_RATE,
+) -> Choice:
+    """The threshold of an engine of reduced precision that decides as its reference does at `limit`.
+
+    A threshold of its own (`from_good`) hangs on the one or two highest good scores, and so on how these
+    happened to be rounded. The reference's, moved by the median shift of the `_NEAR` images whose scores are
+    nearest to it, averages the rounding; rule ``carried_over``. Where that is not above the median good
+    score, the engine's scores have no more to do with the reference's, and `from_good` decides.
+
+    Args:
+        limit: the reference's threshold.
+        before: (n,) the reference's raw scores: good images first, then any others.
+        after: (n,) the engine's, of the same images; pairs that are not finite are left aside.
+        good: how many of them are of held-out good images.
+        false_positive_rate: as for `from_good`, what `limit` was chosen for.
+
+    Raises:
+        As `from_good`, of the good images' scores after.
+    """
+    import numpy as np
+
+    one, two = (np.asarray(values, np.float64) for values in (before, after))
+    own = from_good(two[:good], false_positive_rate=false_positive_rate)
+    finite = np.flatnonzero(np.isfinite(one) & np.isfinite(two))
+    near = finite[np.argsort(np.abs(one[finite] - limit), kind="stable")[:_NEAR]]
+    threshold = limit + float(np.median((two - one)[near])) if near.size else limit
+    if threshold <= own.good_median:
+        return own
+    threshold = just_above(threshold, own.good_median)
+    above = int((two[:good] >= threshold).sum())
+    text = (
+        f"the MODEL's, moved by the median shift of the {near.size} images with the nearest scores; "
+        f"{above} of {good} good images at or above it"
     )
+    method = {"rule": "carried_over", **_good_method(text, above, good, false_positive_rate)}
+    return Choice(threshold, own.good_median, method)
+
+
+def _good_method(text: str, above: int, count: int, false_positive_rate: float) -> dict[str, object]:
+    bound = rate_upper_bound(above, count)
+    return {
+        "images": count,
+        "false_positive_rate": false_positive_rate,
+        "quantile": 1 - false_positive_rate,
+        "good_above": above,
+        "rate_expected_at_most": (above + 1) / (count + 1),
+        "rate_upper_95": bound,
+        "text": f"{text}; asked for a false-positive rate of {false_positive_rate:.2%}; "
+        f"if the line's good parts are like these images, the true rate is below {bound:.1%} "
+        "with 95 % confidence",
+    }
 
 
 def from_labelled(

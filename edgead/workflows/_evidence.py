@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,12 @@ from edgead.calibration.calibration_set import held_out
 from edgead.calibration.golden_images import choose, synthetic_defect
 from edgead.calibration.map_statistics import MapStatistics, thresholds
 from edgead.calibration.synthetic_defects import KINDS, paint_masked
-from edgead.calibration.threshold import DEFAULT_FALSE_POSITIVE_RATE, check_rate, check_recall
+from edgead.calibration.threshold import (
+    DEFAULT_FALSE_POSITIVE_RATE,
+    carried_over,
+    check_rate,
+    check_recall,
+)
 from edgead.data.folder import ImageItem, good_images, hash_items, labelled_images
 from edgead.data.split import check_disjoint
 from edgead.errors import UsageError
@@ -125,7 +130,7 @@ class Evidence:
         return Defects(image, au_pro(maps, [clean] * count + list(self.masks)), images)
 
     def thresholds(self, side: Side, choice: ThresholdChoice) -> Thresholds:
-        """Limits of one side from its own scores of these images."""
+        """Limits of one side from its own scores of these images; of an fp32 target, these are its limits."""
         labelled = self._statistics(side, self.labelled, len(self.good)) if self.labelled else None
         return thresholds(
             self._statistics(side, self.good, 0),
@@ -133,6 +138,27 @@ class Evidence:
             labelled=labelled,
             recall=choice.recall,
         )
+
+    def carried_over(
+        self, reference: Side, limits: Thresholds, side: Side, choice: ThresholdChoice
+    ) -> Thresholds:
+        """Limits of a reduced precision: its own, but for the image threshold, which is the reference's.
+
+        One from labelled images is its own, too: what it promises is a share of the defects found.
+        """
+        own = self.thresholds(side, choice)
+        if self.labelled:
+            return own
+        image = carried_over(
+            limits.image,
+            reference.scores,
+            side.scores,
+            good=len(self.good),
+            false_positive_rate=choice.false_positive_rate,
+        )
+        known = own.method["image"]
+        assert isinstance(known, dict)
+        return replace(own, image=image.threshold, method=own.method | {"image": known | image.method})
 
     @staticmethod
     def _statistics(side: Side, items: tuple[ImageItem, ...], start: int) -> MapStatistics:

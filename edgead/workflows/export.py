@@ -372,7 +372,10 @@ def _report(
     evidence: Evidence,
     choice: ThresholdChoice,
 ) -> TargetReport:
-    limits = evidence.thresholds(side, choice)
+    if target.precision == "fp32":
+        limits = evidence.thresholds(side, choice)
+    else:
+        limits = evidence.carried_over(reference, reference_limits, side, choice)
     before, after = (one.scores[: evidence.judged] for one in (reference, side))
     parity = compare_scores(before, after, decisions(before, reference_limits), decisions(after, limits))
     precision = target.precision

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from edgead.calibration.binomial import rate_lower_bound, rate_upper_bound
-from edgead.calibration.threshold import Choice, from_good, from_labelled
+from edgead.calibration.threshold import Choice, carried_over, from_good, from_labelled
 from edgead.errors import DatasetError, InputError, UsageError
 
 
@@ -175,3 +175,54 @@ def test_labelled_images_without_defects_are_refused() -> None:
             from_labelled([1.0, 2.0], [0, 0], good_median=0.0, recall=recall)
     with pytest.raises(UsageError, match="recall 0"):
         from_labelled([1.0, 2.0], [0, 1], good_median=0.0, recall=0)
+
+
+def test_a_threshold_is_carried_over_by_the_shift_of_its_neighbours() -> None:
+    # 200 good scores 0 … 199 and 40 defects 200 … 239: the 40 nearest to 198.5 are 179 … 218.
+    before = np.arange(240.0)
+    after = before + np.where(np.abs(before - 198.5) < 20, 3.0, -50.0)
+    after[199] -= 60  # the highest good score, as a rounding may have it: a threshold of its own follows it
+    choice = carried_over(198.5, before, after, good=200, false_positive_rate=0.01)
+    assert choice.threshold == 201.5
+    assert choice.good_median == np.median(after[:200])
+    assert choice.method["rule"] == "carried_over"
+    assert (choice.method["good_above"], choice.method["images"]) == (0, 200)
+    assert choice.method["rate_upper_95"] == pytest.approx(1 - 0.05 ** (1 / 200))
+    assert "median shift of the 40 images" in str(choice.method["text"])
+    assert from_good(after[:200], false_positive_rate=0.01).threshold != pytest.approx(201.5, abs=0.5)
+
+
+def test_it_stays_where_nothing_moves_and_counts_who_is_above() -> None:
+    before = np.arange(1.0, 201.0)
+    choice = carried_over(198.5, before, before, good=200)
+    assert choice.threshold == 198.5
+    assert choice.method["good_above"] == 2
+    assert choice.method["rate_expected_at_most"] == 3 / 201
+
+
+def test_pairs_without_a_finite_score_do_not_count() -> None:
+    before, after = np.arange(30.0), np.arange(30.0) + 1
+    after[25:] = [np.nan, np.inf, -np.inf, np.nan, np.nan]
+    choice = carried_over(18.5, before, after, good=20)
+    assert choice.threshold == 19.5
+    assert "25 images" in str(choice.method["text"])
+    with pytest.raises(InputError):
+        carried_over(18.5, before, after, good=26)
+
+
+def test_scores_that_lost_their_order_get_a_threshold_of_their_own() -> None:
+    before = np.arange(100.0)
+    after = -before  # the 40 nearest to 98.5 moved by -159 in the median: -60.5, in the lower half
+    assert carried_over(98.5, before, after, good=100) == from_good(after)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1e-6, 1.0, 1e6]))
+def test_carried_over_it_is_above_the_median_and_a_float32(seed: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    before = rng.normal(size=60).astype(np.float32) * np.float32(scale)
+    after = before + rng.normal(size=60).astype(np.float32) * np.float32(scale)
+    limit = from_good(before[:50]).threshold
+    choice = carried_over(limit, before, after, good=50)
+    assert choice.threshold > choice.good_median
+    assert choice.threshold == float(np.float32(choice.threshold))

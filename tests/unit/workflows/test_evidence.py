@@ -64,3 +64,20 @@ def test_no_defects_where_none_are_wanted(tmp_path: Path) -> None:
     assert (evidence.defects, evidence.masks, evidence.judged) == (0, (), len(evidence.pixels))
     seen = evidence.seen(side(evidence, 0))
     assert (seen.auroc, seen.au_pro) == (None, None)
+
+
+def test_a_reduced_precision_decides_images_as_its_reference(tmp_path: Path) -> None:
+    evidence = gathered(tmp_path, 50, defects=True)
+    choice, exact = ThresholdChoice(), side(evidence, 0)
+    limits = evidence.thresholds(exact, choice)
+    scores = exact.scores + 2
+    scores[49] += 30  # the highest good image, which a threshold of its own hangs on
+    reduced = Side(scores, scores, exact.maps)
+    own, carried = evidence.thresholds(reduced, choice), evidence.carried_over(exact, limits, reduced, choice)
+    assert carried.image == pytest.approx(limits.image + 2, abs=1e-4)
+    assert own.image > limits.image + 30
+    assert (carried.pixel, carried.image_median) == (own.pixel, own.image_median)
+    image, pixel = carried.method["image"], carried.method["pixel"]
+    assert isinstance(image, dict)
+    assert (image["rule"], image["highest_good"]) == ("carried_over", evidence.good[49].path.name)
+    assert pixel == own.method["pixel"]

@@ -81,7 +81,10 @@ def test_the_manifest_says_where_the_bundle_comes_from(spine: Any) -> None:
 
 
 def test_thresholds_are_the_formula_on_each_targets_own_scores(spine: Any) -> None:
-    """10 images at 1 %: highest + ln(1/(10·0.01)) × mean excess of the top 3 over the fourth."""
+    """10 images at 1 %: highest + ln(1/(10·0.01)) × mean excess of the top 3 over the fourth.
+
+    But a reduced precision decides images as the MODEL does.
+    """
     manifest = json.loads((spine.bundle / "manifest.json").read_text())
     files = {sha256(path): path for path in (spine.data / "train" / "good").iterdir()}
     with open_bundle(spine.bundle) as bundle:
@@ -95,7 +98,10 @@ def test_thresholds_are_the_formula_on_each_targets_own_scores(spine: Any) -> No
             for kind, scores in values.items():
                 excess = sum(scores[-3:]) / 3 - scores[-4]
                 wanted = scores[-1] + math.log(1 / (10 * 0.01)) * excess
-                assert entry["thresholds"][kind] == pytest.approx(wanted, rel=1e-5)
+                if kind == "image" and entry["precision"] != "fp32":
+                    assert entry["thresholds"]["method"]["image"]["rule"] == "carried_over"
+                else:
+                    assert entry["thresholds"][kind] == pytest.approx(wanted, rel=1e-5)
                 median = statistics.median(scores)
                 assert entry["thresholds"][f"{kind}_median"] == pytest.approx(median, rel=1e-5)
 
