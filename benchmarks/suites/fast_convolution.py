@@ -14,31 +14,26 @@ row, all replaced: what the limits in `exporters/_minimal_filters.py` come from;
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from int8_latency import untrained
+from int8_peers import in_turn
 
-from edgead.backbones._weights import no_downloads
 from edgead.benchmarks.environment import record
-from edgead.detectors._presets import PRESETS
 from edgead.discovery import load as load_plugin
-from edgead.errors import WeightsError
 from edgead.exporters._fast_convolution import replace_convolutions
 from edgead.exporters._minimal_filters import FORMS, gain
 from edgead.exporters.onnx_exporter import export_graph
 from edgead.exporters.openvino_exporter import OpenVINOExporter
-from edgead.progress import Silent
 from edgead.runtimes._openvino import openvino
-from edgead.types import Geometry, Target
-from edgead.workflows._select_candidates import Network
+from edgead.types import Target
 
 PRESET_BARS = {"efficientad": 1.4, "efficientad_m": 1.4}
 SHOWN = (
@@ -52,7 +47,7 @@ SLOWER_BAR, ERROR_BAR = 0.97, 1e-5
 CHANNELS = ((64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (512, 512))
 SIDES = (16, 24, 32, 48, 64, 128)
 MOST = 2 * 256**2 * 64**2  # products of one tap
-Run = Callable[[], "np.ndarray[Any, Any]"]
+Run = Callable[[Any], "np.ndarray[Any, Any]"]
 
 
 def ready(model: Any, precision: str, threads: int) -> Run:
@@ -72,7 +67,7 @@ def ready(model: Any, precision: str, threads: int) -> Run:
     else:
         request.set_input_tensor(package.Tensor(rng.random(shape, np.float32)))
 
-    def run() -> np.ndarray[Any, Any]:
+    def run(_: Any) -> np.ndarray[Any, Any]:
         request.infer()
         result: np.ndarray[Any, Any] = request.get_output_tensor().data
         return result
@@ -82,41 +77,30 @@ def ready(model: Any, precision: str, threads: int) -> Run:
 
 def compare(runs: Mapping[str, Run], rounds: int) -> dict[str, float]:
     """Medians in ms, and that of the pairs' ratios; `runs` are "plain" and "fast"."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(-2, rounds):
-        for name in sorted(runs, reverse=turn % 2 == 0):
-            begin = time.perf_counter()
-            runs[name]()
-            if turn >= 0:
-                times[name].append(1e3 * (time.perf_counter() - begin))
-    ratios = np.array(times["plain"]) / np.array(times["fast"])
-    return {
-        **{name: float(np.median(each)) for name, each in times.items()},
-        "ratio": float(np.median(ratios)),
-    }
+    found = in_turn(dict(runs), "fast", [None], rounds)
+    times = {name: row["p50_ms"] for name, row in found.items()}
+    return {**times, "ratio": found["plain"]["ratio"]}
 
 
 def preset_rows(preset: str, precisions: list[str], options: argparse.Namespace) -> dict[str, Any]:
-    """Per precision: times and errors; and how many convolutions were replaced."""
-    size = Geometry.from_values(PRESETS[preset]["config"]["geometry"]).input_size
-    detector: Any = Network(preset, size).build().eval()
-    training = load_plugin("edgead.training", PRESETS[preset]["detector"], kind="training recipe")
-    with no_downloads(), contextlib.suppress(WeightsError):  # random ones take as long
-        training.load_frozen(detector, None, progress=Silent())
+    """Per precision: times and errors."""
+    detector, _ = untrained(preset)
     lowering = load_plugin("edgead.exporters.lowering", detector.name, kind="lowering")
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="edgead-fast-") as folder:
         work = Path(folder)
-        graph = export_graph(lowering.lower(detector), size, work / "graph.onnx", metadata={}).path
+        graph = export_graph(
+            lowering.lower(detector), detector.geometry.input_size, work / "graph.onnx", metadata={}
+        ).path
         files = {}
         for form in ("plain", "fast"):
             exporter = OpenVINOExporter()
             exporter.fast = form == "fast"
             files[form] = exporter.compile(graph, Target("openvino", "fp32"), work / form).main_file
-        exact = ready(files["plain"], "fp32", options.threads)().copy()
+        exact = ready(files["plain"], "fp32", options.threads)(None).copy()
         for precision in precisions:
             runs = {form: ready(path, precision, options.threads) for form, path in files.items()}
-            off = {form: run() - exact for form, run in runs.items()}
+            off = {form: run(None) - exact for form, run in runs.items()}
             rows[precision] = {
                 **compare(runs, options.rounds),
                 "error": {
@@ -153,11 +137,10 @@ def sweep(precisions: list[str], options: argparse.Namespace) -> list[dict[str, 
                 row: dict[str, Any] = {"taps": taps, "channels": channels, "side": side}
                 row["saved_per_moved"], row["saved"] = gain(shape, side**2)
                 for precision in precisions:
-                    plain, fast = single(taps, channels, side), single(taps, channels, side)
-                    replace_convolutions(fast, lambda _: True)
-                    runs = {"plain": plain, "fast": fast}
+                    models = {form: single(taps, channels, side) for form in ("plain", "fast")}
+                    replace_convolutions(models["fast"], lambda _: True)
                     row[precision] = compare(
-                        {form: ready(model, precision, options.threads) for form, model in runs.items()},
+                        {form: ready(model, precision, options.threads) for form, model in models.items()},
                         options.rounds,
                     )
                 rows.append(row)

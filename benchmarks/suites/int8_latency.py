@@ -80,6 +80,16 @@ def preset_times(preset: str, images: Path, rounds: int, threads: int) -> dict[s
     }
 
 
+def untrained(preset: str) -> tuple[Any, Any]:
+    """The preset's network as it is before training, and the module that would train it."""
+    size = Geometry.from_values(PRESETS[preset]["config"]["geometry"]).input_size
+    detector = Network(preset, size).build().eval()
+    training = load_plugin("edgead.training", PRESETS[preset]["detector"], kind="training recipe")
+    with no_downloads(), contextlib.suppress(WeightsError):  # random ones take as long
+        training.load_frozen(detector, None, progress=Silent())
+    return detector, training
+
+
 def untrained_bundle(
     preset: str,
     images: list[Path],
@@ -89,11 +99,7 @@ def untrained_bundle(
     threads: int,
 ) -> Path:
     """A bundle in `folder` of the preset's network as it is before training, as large as after one."""
-    geometry = Geometry.from_values(PRESETS[preset]["config"]["geometry"])
-    detector = Network(preset, geometry.input_size).build().eval()
-    training = load_plugin("edgead.training", PRESETS[preset]["detector"], kind="training recipe")
-    with no_downloads(), contextlib.suppress(WeightsError):  # random ones take as long
-        training.load_frozen(detector, None, progress=Silent())
+    detector, training = untrained(preset)
     if hasattr(training, "stand_in"):
         training.stand_in(detector, pixels, TRAINED_ON, PRESETS[preset]["training"])
     return export_untrained(detector, preset, images, targets, folder, threads=threads)
