@@ -183,8 +183,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training": {
             "steps": 1200,
             "batch": 4,
-            "unet_rate": 1e-3,
-            "segmentation_rate": 2e-3,
+            "optimiser": "muon",
+            "unet_rate": 1e-2,
+            "segmentation_rate": 1e-2,
             "schedule": "one_cycle",
             "average": 0.99,
         },
@@ -218,7 +219,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "groups": 4,
             "geometry": {"height": 256, "width": 256, "resampler": "opencv_linear"},
         },
-        "training": {"steps": 2000, "batch": 4, "rate": 1e-3},
+        "training": {"steps": 2000, "batch": 4, "rate": 1e-2},
     },
     "padim": {
         "detector": "padim",

@@ -236,7 +236,7 @@ class _Distillation(Steps):
             initialise_deep(network, generator(seed, "teacher"))
         self.network = network.to(self.device)
         self.target = target.to(self.device).eval()
-        self.optimiser = optimiser(recipe.optimiser, self.network, recipe.rate, recipe.decay)
+        self.optimiser = optimiser(recipe.optimiser, [self.network], recipe.rate, recipe.decay)
         self.mean = torch.tensor(IMAGENET_MEAN, device=self.device).view(3, 1, 1)
         self.std = torch.tensor(IMAGENET_STD, device=self.device).view(3, 1, 1)
 

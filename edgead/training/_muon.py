@@ -9,41 +9,46 @@ are no matrices, go by Adam.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam, Muon, Optimizer
 
 Method = Literal["adam", "muon"]
 
 
 class ConvolutionMuon:
-    """`torch.optim.Muon` and `Adam` over the parameters of a network, with what is used of an Optimizer.
+    """`torch.optim.Muon` and `Adam` over the parameters of networks, with what is used of an Optimizer.
 
     Args:
-        network: its weights must stay where they are in memory: not to be moved afterwards.
+        networks: their weights must stay where they are in memory: not to be moved afterwards.
         rate: of both.
         decay: weight decay of both.
     """
 
-    def __init__(self, network: nn.Module, rate: float, decay: float) -> None:
-        self._all = list(network.parameters())
-        kernels = [
-            module.weight
-            for module in network.modules()
-            if isinstance(module, nn.Conv2d) and module.groups == 1
-        ]
-        held = {id(kernel) for kernel in kernels}
-        rest = [one for one in self._all if id(one) not in held]
-        # The same memory as two-dimensional parameters, which is all that torch's Muon takes.
-        self._kernels = [(kernel, nn.Parameter(kernel.detach().view(len(kernel), -1))) for kernel in kernels]
-        matrices = [matrix for _, matrix in self._kernels]
+    def __init__(self, networks: Sequence[nn.Module], rate: float, decay: float) -> None:
+        self._all = [parameter for network in networks for parameter in network.parameters()]
+        self._kernels: list[tuple[Tensor, nn.Parameter]] = []
+        matrices, rest = [], []
+        for network in networks:
+            kernels = [
+                module.weight
+                for module in network.modules()
+                if isinstance(module, nn.Conv2d) and module.groups == 1
+            ]
+            held = {id(kernel) for kernel in kernels}
+            rest.append({"params": [one for one in network.parameters() if id(one) not in held]})
+            # The same memory as two-dimensional parameters, which is all that torch's Muon takes.
+            pairs = [(kernel, nn.Parameter(kernel.detach().view(len(kernel), -1))) for kernel in kernels]
+            matrices.append({"params": [matrix for _, matrix in pairs]})
+            self._kernels += pairs
         muon = Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
         self._parts: tuple[Optimizer, ...] = (muon, Adam(rest, lr=rate, weight_decay=decay))
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """Of both: what is set there is theirs."""
+        """One per network of Muon, then one per network of Adam: what is set there is theirs."""
         return [group for part in self._parts for group in part.param_groups]
 
     def zero_grad(self) -> None:
@@ -75,8 +80,13 @@ class ConvolutionMuon:
 AnyOptimiser = Optimizer | ConvolutionMuon
 
 
-def optimiser(method: Method, network: nn.Module, rate: float, decay: float) -> AnyOptimiser:
-    """What descends `network`'s loss by `method`; its parameters must be where they are trained."""
+def optimiser(method: Method, networks: Sequence[nn.Module], rate: float, decay: float = 0.0) -> AnyOptimiser:
+    """What descends a loss of `networks` by `method`; their parameters must be where they are trained.
+
+    Returns:
+        An optimiser whose groups are of one network each, in the order of `networks`, once or twice.
+    """
     if method == "muon":
-        return ConvolutionMuon(network, rate, decay)
-    return Adam(network.parameters(), lr=rate, weight_decay=decay)
+        return ConvolutionMuon(networks, rate, decay)
+    groups = [{"params": list(network.parameters())} for network in networks]
+    return Adam(groups, lr=rate, weight_decay=decay)

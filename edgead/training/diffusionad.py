@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from edgead.progress import Progress
 from edgead.training._denoising import initialise, take_average
 from edgead.training._device import mixed_precision, training_device
 from edgead.training._loop import Steps, check_enough, drawn_ahead, one_cycle
+from edgead.training._muon import Method, optimiser
 from edgead.training._other_images import OtherImages
 from edgead.training._seeds import generator, place
 from edgead.training._state import ResumeState, Snapshot, pack, unpack
@@ -57,7 +59,8 @@ class DiffusionAdRecipe:
     Attributes:
         steps: optimiser steps.
         batch: images per step.
-        unet_rate, segmentation_rate: of Adam.
+        optimiser: ``adam``, or ``muon``, which gets farther in few steps (`_muon`).
+        unet_rate, segmentation_rate: of the optimiser.
         schedule: ``paper``: the first rate is constant, the second swings between itself and 0 every 20
             steps; ``one_cycle``: both rise for a tenth of the steps, then fall to 0 as a cosine does.
         average: how much of the running average a step keeps, in the long run.
@@ -68,6 +71,7 @@ class DiffusionAdRecipe:
 
     steps: int
     batch: int
+    optimiser: Method = "adam"
     unet_rate: float = 1e-4
     segmentation_rate: float = 1e-5
     schedule: Literal["paper", "one_cycle"] = "paper"
@@ -194,9 +198,7 @@ class _Training(Steps):
         detector.to(self.device)
         self.average = copy.deepcopy(detector).requires_grad_(False).eval()
         self.trained = nn.ModuleDict({"unet": detector.unet, "segmentation": detector.segmentation})
-        self.optimiser = torch.optim.Adam(
-            [{"params": network.parameters(), "lr": 0.0} for network in self.trained.values()]
-        )
+        self.optimiser = optimiser(recipe.optimiser, list(self.trained.values()), 0.0)
         self.anomalies = SyntheticAnomalies(anomaly_recipe(recipe.shuffled), textures, seed=seed)
 
     def run(self, images: Pixels, state: ResumeState, progress: Progress) -> list[dict[str, float]]:
@@ -246,7 +248,9 @@ class _Training(Steps):
         )
 
     def _step(self, batch: _Batch) -> list[float]:
-        for group, rate in zip(self.optimiser.param_groups, rates(self.recipe, self.done), strict=True):
+        for group, rate in zip(
+            self.optimiser.param_groups, itertools.cycle(rates(self.recipe, self.done)), strict=False
+        ):
             group["lr"] = rate
         values = self.descend(self._losses(batch), _LOSSES, self.optimiser)
         take_average(self.average, self.detector, self.recipe.average, self.done)

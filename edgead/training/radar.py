@@ -18,6 +18,7 @@ from edgead.progress import Progress
 from edgead.training._denoising import initialise, take_average
 from edgead.training._device import mixed_precision, training_device
 from edgead.training._loop import Steps, check_enough, one_cycle
+from edgead.training._muon import optimiser
 from edgead.training._seeds import generator, place
 from edgead.training._state import ResumeState, Snapshot, pack, unpack
 
@@ -38,7 +39,7 @@ class RadarRecipe:
     Attributes:
         steps: optimiser steps.
         batch: images per step.
-        rate: of Adam; rises for a tenth of the steps, then falls to 0 as a cosine does.
+        rate: of Muon (`_muon`); rises for a tenth of the steps, then falls to 0 as a cosine does.
         levels: steps t of noise are below it; the detector's own must be.
         average: how much of the running average a step keeps, in the long run.
         save_every: steps between two saved states.
@@ -124,7 +125,7 @@ class _Training(Steps):
         initialise(detector, seed)
         detector.to(self.device)
         self.average = copy.deepcopy(detector).requires_grad_(False).eval()
-        self.optimiser = torch.optim.Adam(detector.unet.parameters(), lr=0.0)
+        self.optimiser = optimiser("muon", [detector.unet], 0.0)
 
     def run(
         self, images: npt.NDArray[np.uint8], state: ResumeState, progress: Progress

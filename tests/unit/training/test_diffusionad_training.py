@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,6 +18,7 @@ from edgead.errors import DatasetError, InputError, OutputError, UsageError
 from edgead.progress import Silent, Task
 from edgead.training import diffusionad
 from edgead.training._denoising import take_average
+from edgead.training._muon import Method
 from edgead.training._other_images import OtherImages
 from edgead.training._state import ResumeState
 from edgead.training._synthetic_anomalies import SyntheticAnomalies
@@ -149,6 +151,18 @@ def test_rates_swing_as_the_authors_or_rise_and_fall() -> None:
     assert 0 < rates(one, 99)[0] < 2e-3
 
 
+@pytest.mark.parametrize("method", ["adam", "muon"])
+@pytest.mark.parametrize("still", ["unet", "segmentation"])
+def test_each_network_has_its_own_rate(method: Method, still: str) -> None:
+    training = begun(optimiser=method, **{f"{still}_rate": 0.0})
+    before = copy.deepcopy(training.trained)
+    training._step(training._batch([training._draw(plain(2, 0), number) for number in (0, 1)], 0))
+    for name, network in training.trained.items():
+        then = before[name]
+        moved = [not torch.equal(one, then.get_parameter(key)) for key, one in network.named_parameters()]
+        assert any(moved) == (name != still)
+
+
 def test_what_is_kept_is_the_running_average() -> None:
     training = begun()
     key = "unet.down.0.0.weight"
@@ -196,15 +210,17 @@ class _Interrupting(Silent):
         yield Bar()
 
 
-@pytest.mark.parametrize("steps", [1, 5])
-def test_an_interrupted_training_ends_where_it_would_have_ended(tmp_path: Path, steps: int) -> None:
+@pytest.mark.parametrize(("steps", "method"), [(1, "adam"), (5, "adam"), (5, "muon")])
+def test_an_interrupted_training_ends_where_it_would_have_ended(
+    tmp_path: Path, steps: int, method: Method
+) -> None:
     whole, resumed = detector(), detector()
     (tmp_path / "whole").mkdir()
-    expected = fit(tmp_path / "whole", whole)
+    expected = fit(tmp_path / "whole", whole, optimiser=method)
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path, detector(), progress=_Interrupting(steps))
+        fit(tmp_path, detector(), progress=_Interrupting(steps), optimiser=method)
     listening = _Interrupting(99)
-    found = fit(tmp_path, resumed, progress=listening)
+    found = fit(tmp_path, resumed, progress=listening, optimiser=method)
     assert same(whole, resumed)
     assert found["history"][-1] == expected["history"][-1]
     assert any("resuming after 3 of 7" in line for line in listening.said) == (steps > 3)

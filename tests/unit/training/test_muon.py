@@ -45,7 +45,7 @@ def test_a_kernel_moves_by_an_orthogonal_matrix_as_far_as_adam_would() -> None:
     """All singular values near 0.2·√max(A, B) times the rate: five iterations leave them near 1."""
     net = network()
     before = copy.deepcopy(net)
-    descend(net, ConvolutionMuon(net, RATE, 0.0), 1)
+    descend(net, ConvolutionMuon([net], RATE, 0.0), 1)
     for index in (0, 3):
         moved = (before[index].weight - net[index].weight).detach().flatten(1)
         said = torch.linalg.svdvals(moved) / (0.2 * RATE * max(moved.shape) ** 0.5)
@@ -57,7 +57,7 @@ def test_a_kernel_moves_by_an_orthogonal_matrix_as_far_as_adam_would() -> None:
 
 
 def test_both_get_the_rate_of_the_schedule() -> None:
-    made = ConvolutionMuon(network(), 1.0, 0.0)
+    made = ConvolutionMuon([network()], 1.0, 0.0)
     set_rate(made, DistillationRecipe(steps=10, rate=RATE, schedule="one_cycle"), 5)
     assert [group["lr"] for group in made.param_groups] == [RATE * one_cycle(5, 10)] * 2
 
@@ -65,11 +65,11 @@ def test_both_get_the_rate_of_the_schedule() -> None:
 @pytest.mark.parametrize("method", ["muon", "adam"])
 def test_it_goes_on_where_it_was(method: Method) -> None:
     whole = network()
-    descend(whole, optimiser(method, whole, RATE, 0.0), 6)
+    descend(whole, optimiser(method, [whole], RATE), 6)
     begun, resumed = network(), network()
-    first = optimiser(method, begun, RATE, 0.0)
+    first = optimiser(method, [begun], RATE)
     descend(begun, first, 3)
-    second = optimiser(method, resumed, RATE, 0.0)
+    second = optimiser(method, [resumed], RATE)
     unpack(pack(begun, first, {}), resumed, second, {})
     descend(resumed, second, 3, first=3)
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
@@ -84,7 +84,7 @@ def uneven(method: Method, rate: float) -> float:
     wanted = torch.randn(32, 32, generator=random)
     net = nn.Conv2d(32, 32, 1)
     nn.init.zeros_(net.weight)
-    how = optimiser(method, net, rate, 0.0)
+    how = optimiser(method, [net], rate)
     for step in range(200):
         for group in how.param_groups:
             group["lr"] = rate * one_cycle(step, 200)
