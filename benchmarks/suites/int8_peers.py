@@ -14,7 +14,8 @@ of its deviation), are against openvino:fp32. Bars, for the target with the sear
 
 `--untrained`: presets without weights, the time alone. `--peer`: a Python with anomalib[openvino]; its
 EfficientAD-S with random weights, run by its OpenVINOInferencer from INT8_PTQ, and imported, as edgead's
-openvino:int8, both from a frame in memory. Exits with 1 where a bar is missed.
+openvino:int8, both from a frame in memory; both maps' error against its own torch model, scale and offset
+apart, on test images. Exits with 1 where a bar is missed.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ from edgead.types import Geometry, Target
 from edgead.workflows._evidence import ThresholdChoice, gather
 from edgead.workflows._gates import decisions
 from edgead.workflows._images import load_pixels
-from edgead.workflows._int8 import REPORT, map_error
+from edgead.workflows._int8 import REPORT, map_error, shape_error
 from edgead.workflows._select_candidates import search_of
 from edgead.workflows._sides import score_side
 from edgead.workflows.export import export
@@ -207,33 +208,41 @@ def accuracy(
 
 
 def beside_anomalib(options: argparse.Namespace, work: Path, show: RichProgress) -> dict[str, Any]:
-    """EfficientAD-S with random weights, frame to decision, by system."""
+    """EfficientAD-S with random weights, frame to decision, by system; and how far maps are from torch's."""
     geometry, ours = Geometry(height=SIDE, width=SIDE), "openvino:int8"
     calib = work / "calib"
     calib.mkdir()
     for item in good_images(options.data)[:CALIBRATION]:
         (calib / item.path.name).symlink_to(item.path.resolve())
     good = load_pixels(good_images(calib), geometry, progress=show, name="good images").pixels
-    for name in ("good", "test"):
-        np.save(work / f"{name}.npy", good)
+    labelled = labelled_images(options.data)
+    tested = load_pixels(labelled[:: max(1, len(labelled) // IMAGES)], geometry, progress=show, name="images")
+    np.save(work / "good.npy", good)
+    np.save(work / "test.npy", tested.pixels)
     script = Path(__file__).parent / "peers" / "efficientad_side.py"
     with PeerProcess(options.peer, script, work, "", work=work) as peer:
+        peer.ask(do="score", paths=[])
+        reference = np.load(work / "peer.npz")["maps"]
         model, bundle = work / "imported.model", work / "imported.edgead"
         import_checkpoint("anomalib", work / "model.ckpt", model, progress=show)
         export(model, bundle, calib=calib, targets=[ours], accept=True, repair_int8=False, progress=show)
         show.say("anomalib exports INT8_PTQ")
         peer.ask(do="export", compression="int8_ptq")
-        frames = [Frame(np.ascontiguousarray(image), "RGB8") for image in good]
+        peer.ask(do="engine maps")
+        frames = [Frame(np.ascontiguousarray(image), "RGB8") for image in tested.pixels]
         with open_bundle(bundle) as opened, Session.open(opened, target=ours) as session:
+            maps = {
+                ours: np.stack([session.predict(frame).anomaly_map for frame in frames]),
+                ANOMALIB: np.load(work / "engine_maps.npy"),
+            }
             calls: dict[str, Callable[[Any], object]] = {
                 ours: lambda index: session.predict(frames[index]),
                 ANOMALIB: lambda index: peer.ask(do="time", index=index),
             }
-            return {
-                "ours": ours,
-                "peer": peer.ready,
-                "systems": in_turn(calls, ours, list(range(len(frames))), options.rounds),
-            }
+            found = in_turn(calls, ours, list(range(len(frames))), options.rounds)
+        for name, one in maps.items():
+            found[name]["map_error"] = shape_error(one, reference)
+        return {"ours": ours, "peer": peer.ready, "systems": found}
 
 
 def misses(name: str, found: dict[str, Any]) -> list[str]:
@@ -303,7 +312,9 @@ def text(title: str, found: dict[str, Any]) -> str:
         rows.append(
             f"  {name:28} {row['p50_ms']:8.2f} ms, least {row['min_ms']:8.2f}, {row['ratio']:6.3f} × the time"
         )
-        if "flips" in row:
+        if "flips" not in row:
+            rows[-1] += f"; map error {row['map_error']:.3f}" if "map_error" in row else ""
+        else:
             pro = float("nan") if row["au_pro"] is None else row["au_pro"]
             rows[-1] += (
                 f"; image AUROC {row['image_auroc']:.4f}, AU-PRO {pro:.4f}, "

@@ -44,8 +44,8 @@ from edgead.workflows._evidence import Evidence, ThresholdChoice, gather
 from edgead.workflows._export_targets import Convolutions, Exporters, choose
 from edgead.workflows._gates import auroc_failures, collapse_failures, decisions, parity_failures
 from edgead.workflows._images import Skipped
-from edgead.workflows._int8 import MAP_ERROR, Int8Builder, calibrate, tried_images
 from edgead.workflows._int8 import REPORT as CALIBRATION
+from edgead.workflows._int8 import Int8Builder, calibrate, tried_images
 from edgead.workflows._scoring import Scoring
 from edgead.workflows._sides import Side, graph_parity, model_side
 
@@ -251,7 +251,7 @@ def export(
                 pixels=pixels[tried],
                 maps=reference.maps[tried],
                 score=scoring.engine,
-                goal=MAP_ERROR if repair_int8 else math.inf,
+                goal=recipe.map_error if repair_int8 else math.inf,
                 has_bf16=record().has_bf16,
                 progress=show,
             )

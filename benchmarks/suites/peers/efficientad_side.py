@@ -89,6 +89,10 @@ def main() -> None:
             path = model.to_openvino(str(work), input_size=(256, 256), **options)
             inferencer = OpenVINOInferencer(str(path), device="CPU")
             say()
+        elif ask["do"] == "engine maps":
+            maps = [np.squeeze(inferencer.predict(image).anomaly_map) for image in pixels]
+            np.save(work / "engine_maps.npy", np.stack(maps))
+            say()
         else:
             image = pixels[ask["index"]]
             begin = time.perf_counter_ns()
