@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -225,7 +226,7 @@ def beside_anomalib(options: argparse.Namespace, work: Path, show: RichProgress)
         reference = np.load(work / "peer.npz")["maps"]
         model, bundle = work / "imported.model", work / "imported.edgead"
         import_checkpoint("anomalib", work / "model.ckpt", model, progress=show)
-        export(model, bundle, calib=calib, targets=[ours], accept=True, repair_int8=False, progress=show)
+        export(model, bundle, calib=calib, targets=[ours], accept=True, int8_error=math.inf, progress=show)
         show.say("anomalib exports INT8_PTQ")
         peer.ask(do="export", compression="int8_ptq")
         peer.ask(do="engine maps")

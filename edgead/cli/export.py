@@ -103,6 +103,14 @@ def command(
             "a side.",
         ),
     ] = Ranges.MSE,
+    int8_error: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Of int8 targets: error of the map to allow; a smaller one keeps more in float. Halve "
+            "it where verify finds a loss: --int8-error 0.05. Default: the detector's, mostly 0.1.",
+        ),
+    ] = None,
     convolutions: Annotated[
         Convolutions,
         typer.Option(
@@ -171,6 +179,7 @@ def command(
         form=form.value,
         bit_depth=bit_depth,
         ranges=ranges.value,
+        int8_error=int8_error,
         threads=threads,
         progress=RichProgress(quiet=quiet),
     )

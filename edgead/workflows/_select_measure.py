@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -181,7 +182,7 @@ def export_untrained(
         calib=calib,
         targets=targets,
         accept=True,
-        repair_int8=False,  # what the layers of an untrained network cost says nothing
+        int8_error=math.inf,  # what the layers of an untrained network cost says nothing
         bit_depth=bit_depth,
         threads=threads,
     )

@@ -27,7 +27,7 @@ from edgead.bundle.writer import BundleWriter, Form
 from edgead.calibration.drift import drift
 from edgead.calibration.int8 import RangeRule
 from edgead.discovery import load as load_plugin
-from edgead.errors import GateFailed
+from edgead.errors import GateFailed, UsageError
 from edgead.exporters._base import CompiledTarget
 from edgead.exporters._half import half
 from edgead.exporters._qdq import Int8Recipe
@@ -126,7 +126,7 @@ def export(
     form: Form = "directory",
     bit_depth: int | None = None,
     ranges: RangeRule = "mse",
-    repair_int8: bool = True,
+    int8_error: float | None = None,
     threads: int = 0,
     progress: Progress | None = None,
 ) -> ExportReport:
@@ -153,14 +153,15 @@ def export(
         form: a directory, or one uncompressed zip.
         bit_depth: of 16-bit files (10, 12 or 16).
         ranges: of int8 targets, see `CalibrationTable`.
-        repair_int8: return layers of int8 targets to float until they hold; without, they are as fast as can
-            be, right or not.
+        int8_error: largest error of an int8 target's map, a share of the map's deviation, above 0: layers go
+            back to float until it is no larger and the gate holds. None = the detector's; inf = no layer goes
+            back, right or not.
         threads: compute threads of the engines, 0 = their own choice.
         progress: where to report; None = nowhere.
 
     Raises:
         UsageError: an unknown target, a precision that its engine has not, the same target twice, an
-            unverified one that can run here, or options that fit none.
+            unverified one that can run here, options that fit none, or no positive `int8_error`.
         ModelError: the MODEL is damaged or unfinished.
         DatasetError: no good image is left that the MODEL was not trained on.
         RuntimeMissingError: a target's engine is not installed.
@@ -172,6 +173,8 @@ def export(
     from edgead.exporters.onnx_exporter import export_graph
 
     show, choice = progress or Silent(), choice or ThresholdChoice()
+    if int8_error is not None and not int8_error > 0:
+        raise UsageError(f"int8 error {int8_error:g}: above 0 is needed; the usual is 0.1")
     exporters = Exporters(tensorrt, convolutions)
     chosen = None if targets is None else choose(targets, unverified, exporters)
     detector, info = load(model)
@@ -224,10 +227,12 @@ def export(
             size = sum(path.stat().st_size for path in files)
             return replace(made, size_bytes=size, verified=target not in unseen)
 
-        def failures(target: Target, side: Side) -> tuple[str, ...]:
-            return report(target, side).failures if repair_int8 else ()
-
         recipe = getattr(lowering, "INT8", Int8Recipe())
+        goal = recipe.map_error if int8_error is None else int8_error
+
+        def failures(target: Target, side: Side) -> tuple[str, ...]:
+            return report(target, side).failures if goal < math.inf else ()
+
         int8: Int8Builder | None = None
         if eight := [target for target in every if target.precision == "int8"]:
             sources = [graph.path, *(exporters(target.engine).source(graph.path) for target in eight)]
@@ -251,7 +256,7 @@ def export(
                 pixels=pixels[tried],
                 maps=reference.maps[tried],
                 score=scoring.engine,
-                goal=recipe.map_error if repair_int8 else math.inf,
+                goal=goal,
                 has_bf16=record().has_bf16,
                 progress=show,
             )

@@ -62,6 +62,8 @@ def test_a_person_reads_thresholds_and_how_they_came_about(
         (("--fpr", "nan"), "false-positive rate nan must be above 0"),
         (("--validation", "x", "--recall", "1.5"), "recall 1.5 must be above 0"),
         (("--threads", -1), "--threads"),
+        (("--int8-error", 0), "int8 error 0: above 0 is needed"),
+        (("--int8-error", "nan"), "int8 error nan: above 0 is needed"),
     ],
 )
 def test_wrong_options_are_2(edgead: Any, tmp_path: Path, options: tuple[object, ...], told: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,19 @@ def test_it_verifies_and_native_agrees_with_python(made: Any, spine: Any) -> Non
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
 
 
+def test_a_smaller_error_is_had_for_more_layers_in_float(made: Any, spine: Any, tmp_path: Path) -> None:
+    name = "onnxruntime:int8"
+    file = "reports/int8_repair-onnxruntime-int8.json"
+    usual = json.loads((made[0] / file).read_text())
+    wanted = usual["steps"][-1]["error"] / 3
+    options: dict[str, Any] = {"targets": [name], "accept": True, "int8_error": wanted, "threads": 1}
+    bundle = tmp_path / "b.edgead"
+    export(spine.model, bundle, calib=spine.data, **options)
+    found = json.loads((bundle / file).read_text())
+    assert found["goal"] == wanted >= found["steps"][-1]["error"]
+    assert len(found["steps"][-1]["returned"]) > len(usual["steps"][-1]["returned"])
+
+
 def test_the_same_images_give_the_same_bytes(made: Any, spine: Any, tmp_path: Path) -> None:
     bundle, _ = made
     export(
@@ -120,7 +134,7 @@ def test_an_engine_that_is_slower_than_bf16_is_named(
     monkeypatch.setattr(_scoring, "times_as_long", lambda first, second, pixels: ratio)
     # Judged by nothing, the rest is in bf16 as far as there is a product in it: the backbone begins in float.
     said, targets = Said(), ["openvino:bf16", "openvino:int8"]
-    options: dict[str, Any] = {"targets": targets, "accept": True, "repair_int8": False, "threads": 1}
+    options: dict[str, Any] = {"targets": targets, "accept": True, "int8_error": math.inf, "threads": 1}
     bundle = tmp_path / "b.edgead"
     report = export(spine.model, bundle, calib=spine.data, progress=said, **options)
     slower = [line for line in said.lines if "openvino:int8 takes 1.25 times as long here" in line]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, tu
     data, model, bundle = sheets(root / "data"), root / "m", root / "b.edgead"
     train("sheet", data, model, size=(64, 64), tiles=(2, 3))
     targets = (*installed_defaults(search="+bank_search")[:1], "onnxruntime:fp32", "openvino:int8")
-    export(model, bundle, calib=data, targets=targets, threads=1, repair_int8=False, accept=True)
+    export(model, bundle, calib=data, targets=targets, threads=1, int8_error=math.inf, accept=True)
     return data, model, bundle, targets
 
 
